@@ -124,7 +124,7 @@ var Attributes = [NumAttrs]Attribute{
 	UserID:           {Name: "user.id", Kinds: AllKinds, Tag: Pseudonym, Max: 256},
 	DeviceID:         {Name: "device.id", Kinds: AllKinds, Tag: Pseudonym, Max: 256},
 	OnBehalfOf:       {Name: "actor.on_behalf_of.id", Kinds: AllKinds, Tag: Pseudonym, Max: 256},
-	TargetOwner:      {Name: "target.owner.id", Type: Strings, Kinds: AllKinds, Tag: Pseudonym, Max: 256},
+	TargetOwner:      {Name: "target.owner.id", Type: Strings, Kinds: AllKinds, Tag: Pseudonym, Max: 320}, // room for a subject key
 	UserEmail:        {Name: "user.email", Kinds: AllKinds, Tag: Direct, Max: 320},
 	SessionID:        {Name: "session.id", Kinds: AllKinds, Tag: Pseudonym, Max: 4096},
 	ActorType:        {Name: "actor.type", Kinds: onAudit | onSecurity, Tag: None, Enum: []string{"user", "service", "api_key", "staff", "system"}},
