@@ -75,6 +75,18 @@ type End struct {
 	Next int64
 }
 
+// DeadCount says how many offsets of one entry became dead letters for one
+// reason. It holds no payload. The same entry written again replaces it.
+type DeadCount struct {
+	Partition
+	First, Last int64  // the entry's range
+	Reason      string // from codec's closed list, or "unclassified"
+	Attribute   string // the attribute at fault; "": none
+	Publisher   string // the event's source as metrics name it, never an address
+	Count       uint64
+	ReceivedAt  time.Time // UTC
+}
+
 // Progress is what an ingester knows of one partition at one instant.
 type Progress struct {
 	Partition
