@@ -31,7 +31,7 @@ const (
 )
 
 // engineVersion is the newest published engine that passes the tests.
-const engineVersion = "26.5.3"
+const engineVersion = "26.7.3-stable.1"
 
 // pkg is one npm package and the file of it that is wanted.
 type pkg struct {
@@ -61,8 +61,8 @@ func packages() ([]pkg, error) {
 	switch runtime.GOOS + "/" + runtime.GOARCH {
 	case "linux/amd64":
 		engine.name = "@chdb/lib-linux-x64-gnu"
-		engine.sha256 = "b874e449710950da3abd7e20376f7bb3387d9e03adcc7082f022be18dfdf316a"
-		engine.size = 166572008
+		engine.sha256 = "c0d32b129e988f2b9a9a31c9141aecf5e1e2453f9a079efc4d36ab8e3f92b2ad"
+		engine.size = 177817999
 	case "linux/arm64":
 		engine.name = "@chdb/lib-linux-arm64-gnu"
 	case "darwin/arm64":

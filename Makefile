@@ -1,0 +1,72 @@
+# Two commands do everything on a fresh machine: make run, make test.
+# `make help` lists the rest. What is fetched or built for tools goes to .cache, which git ignores.
+
+SHELL := /bin/bash
+CACHE := $(CURDIR)/.cache
+BIN   := $(CURDIR)/bin
+GOLANGCI_LINT_VERSION := v2.15.0
+LINT  := $(CACHE)/bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
+
+# The race detector needs a C compiler; without one the tests still run, and say so.
+RACE  := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
+FUZZTIME ?= 5s
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: fetch build ## start everything on this machine, load a sample, print what to open
+	@exec $(BIN)/standalone
+
+.PHONY: fetch
+fetch: ## bring the engine and the country database into .cache, once
+	@go run ./cmd/standalone -fetch
+
+.PHONY: build
+build: ## build the four programs into bin/
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./cmd/...
+
+.PHONY: test
+test: fetch deps-check unit fuzz ## fetch, then every test, the race detector on, and a few seconds of each fuzz target
+
+.PHONY: unit
+unit:
+	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector"
+	go test $(RACE) -timeout 25m ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (5s)
+	@set -e; grep -rlE '^func Fuzz' --include=*_test.go . | sort | while read -r file; do \
+	  for target in $$(grep -oE '^func Fuzz[A-Za-z0-9_]+' $$file | cut -c6-); do \
+	    echo "fuzz $$target in $$(dirname $$file)"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)"; \
+	  done; done
+
+.PHONY: lint
+lint: $(LINT) ## gofmt, go vet and golangci-lint
+	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)" || { echo "gofmt wants the files above changed"; exit 1; }
+	$(LINT) run ./...
+
+$(LINT):
+	@mkdir -p $(dir $@)
+	GOBIN=$(CACHE)/bin/tmp go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@mv $(CACHE)/bin/tmp/golangci-lint $@
+
+.PHONY: deps-check
+deps-check: ## fail when a production program links an embedded part or a test library
+	@for program in ingest query publish; do \
+	  bad=$$(go list -deps ./cmd/$$program | grep -E 'purego|franz-go|mmdbwriter|internal/embedded|^testing$$|rapid|goleak|jsonschema|openapi' || true); \
+	  [ -z "$$bad" ] || { echo "cmd/$$program links what it must not:"; echo "$$bad"; exit 1; }; \
+	done; echo "production programs link no embedded part"
+
+.PHONY: tidy
+tidy: ## go mod tidy
+	go mod tidy
+
+.PHONY: clean
+clean: ## remove what was built; keeps .cache and the data
+	rm -rf $(BIN)
