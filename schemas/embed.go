@@ -1,0 +1,11 @@
+// Package schemas holds the files that other programs agree on with Lethe: the
+// ClickHouse tables, the events and the policies. It holds no code.
+package schemas
+
+import "embed"
+
+// ClickHouse holds the migrations under clickhouse/, named NNNN_name.sql and
+// applied in that order. A file that has been released MUST NOT change.
+//
+//go:embed clickhouse/*.sql
+var ClickHouse embed.FS
