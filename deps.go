@@ -6,6 +6,7 @@ import (
 	_ "github.com/ClickHouse/ch-go/proto"
 	_ "github.com/ClickHouse/clickhouse-go/v2"
 	_ "github.com/caarlos0/env/v11"
+	_ "github.com/compose-spec/compose-go/v2/cli"
 	_ "github.com/cespare/xxhash/v2"
 	_ "github.com/ebitengine/purego"
 	_ "github.com/getkin/kin-openapi/openapi3"
