@@ -76,8 +76,12 @@ type Answer struct {
 	// HighWatermark is the end of the partition. Offsets from LastStable on
 	// belong to transactions that are still open. Offsets below LogStart are gone.
 	HighWatermark, LastStable, LogStart int64
-	// Next is the offset to fetch after this answer: behind its last whole batch.
-	Next int64
+	// From is the offset that was asked for, Next the one to ask for after this
+	// answer: behind its last whole batch.
+	From, Next int64
+	// Written is the time of the first batch's first record, Appended the broker's
+	// clock when it appended that batch, where the topic says so; zero: unknown.
+	Written, Appended time.Time
 	// Asked is the instant before the request was sent: HighWatermark is not older.
 	Asked time.Time
 
@@ -172,8 +176,9 @@ func (r *response) answers(from map[partition]int64, asked time.Time) []Answer {
 			a := Answer{
 				Topic: t.Topic, Partition: p.Partition,
 				HighWatermark: p.HighWatermark, LastStable: p.LastStableOffset, LogStart: p.LogStartOffset,
-				Next: max(offset, end(p.Records.raw)), Asked: asked, set: &p.Records,
+				From: offset, Next: max(offset, end(p.Records.raw)), Asked: asked, set: &p.Records,
 			}
+			a.Written, a.Appended = times(p.Records.raw)
 			if p.ErrorCode != 0 {
 				a.Err = kafka.Error(p.ErrorCode)
 			}

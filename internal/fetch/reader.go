@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"time"
 	"unsafe"
 )
 
@@ -71,6 +72,19 @@ func end(raw []byte) (next int64) {
 		raw = raw[n:]
 	}
 	return next
+}
+
+// times returns what the first batch says of when it was written and appended.
+func times(raw []byte) (written, appended time.Time) {
+	if len(raw) < headerLen || raw[offMagic] != 2 {
+		return written, appended
+	}
+	written = time.UnixMilli(int64(binary.BigEndian.Uint64(raw[offFirstTS:])))
+	if binary.BigEndian.Uint16(raw[offAttrs:])&logAppendTime != 0 {
+		appended = time.UnixMilli(int64(binary.BigEndian.Uint64(raw[offMaxTS:])))
+		written = appended
+	}
+	return written, appended
 }
 
 func batchLen(raw []byte) int {

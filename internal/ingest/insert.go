@@ -1,0 +1,163 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/ledger"
+)
+
+// insertAll stores batches one after another until full is closed. After an
+// error nothing more is stored: what follows would leave a hole in the ledger.
+func (r *route) insertAll(ctx context.Context) error {
+	for b := range r.full {
+		err := r.store(ctx, b)
+		if err != nil {
+			r.metrics.forgotten.Inc()
+			return err
+		}
+		b.reset()
+		r.free <- b
+	}
+	return nil
+}
+
+// store takes a batch through insert, dead letters, ledger and commit.
+func (r *route) store(ctx context.Context, b *batch) error {
+	slices.SortFunc(b.spans, func(x, y *span) int { return x.part.index - y.part.index })
+	entries := b.entries(r.id, r.o.PolicyVersion)
+	name := token(entries)
+	first, next := offsets(b.spans, entries)
+
+	began := time.Now()
+	err := r.retry(ctx, partClickHouse, "insert a batch", func(ctx context.Context) error {
+		// The fence: a member that lost its partitions finds out here, and not
+		// after it has stored what another one stores as well.
+		if err := r.commit(first); err != nil {
+			return err
+		}
+		if b.rows.Rows() == 0 {
+			return nil
+		}
+		return r.o.Storage.Insert(ctx, b.rows, name)
+	})
+	if err != nil {
+		if permanent(err) && ctx.Err() == nil {
+			return r.refused(b, err)
+		}
+		return err
+	}
+	r.metrics.inserted(b.rows.Rows(), b.rows.Bytes(), time.Since(began))
+
+	if len(b.letters) > 0 {
+		err = r.retry(ctx, partKafka, "publish dead letters", func(ctx context.Context) error {
+			return r.o.Dead.Publish(ctx, b.letters...)
+		})
+		if err == nil {
+			err = r.retry(ctx, partClickHouse, "count dead letters", func(ctx context.Context) error {
+				return r.o.Storage.WriteDead(ctx, b.deadCounts(entries))
+			})
+		}
+	}
+	if err == nil {
+		err = r.retry(ctx, partClickHouse, "write the ledger", func(ctx context.Context) error {
+			return r.o.Storage.WriteLedger(ctx, entries)
+		})
+	}
+	if err != nil {
+		if permanent(err) && ctx.Err() == nil {
+			return r.refused(b, err)
+		}
+		return err
+	}
+	for n, s := range b.spans {
+		s.part.finished(entries[n].Last + 1)
+	}
+	r.metrics.accounted(entries, b.tallies)
+	return r.commit(next)
+}
+
+// offsets returns where each partition of a batch begins and where it goes on,
+// as commits want it.
+func offsets(spans []*span, entries []ledger.Entry) (first, next map[string]map[int]int64) {
+	first, next = make(map[string]map[int]int64), make(map[string]map[int]int64)
+	for n, s := range spans {
+		topic := s.part.topic
+		if first[topic] == nil {
+			first[topic], next[topic] = make(map[int]int64), make(map[int]int64)
+		}
+		first[topic][int(s.part.partition)] = entries[n].First
+		next[topic][int(s.part.partition)] = entries[n].Last + 1
+	}
+	return first, next
+}
+
+// commit commits in the generation. Any failure counts as being fenced: the
+// next generation begins at the ledger's end, so nothing is stored twice.
+func (r *route) commit(at map[string]map[int]int64) error {
+	if err := r.gen.CommitOffsets(at); err != nil {
+		r.metrics.fenced.Inc()
+		return errors.Join(errFenced, fmt.Errorf("commit: %w", err))
+	}
+	return nil
+}
+
+// refused stops the partitions of a batch that ClickHouse will never take.
+func (r *route) refused(b *batch, err error) error {
+	for _, s := range b.spans {
+		r.stop(s.part.place, fmt.Errorf("ClickHouse refuses offsets %d to %d for good: %w; restart after the cause is gone",
+			s.builder.Range().First, s.builder.Range().Last, err))
+	}
+	return errors.Join(errStopped, err)
+}
+
+// deadCounts says how many dead letters each partition has for which reason.
+func (b *batch) deadCounts(entries []ledger.Entry) []ledger.DeadCount {
+	var all []ledger.DeadCount
+	for t, c := range b.tallies {
+		if t.outcome != ledger.Dead {
+			continue
+		}
+		n := slices.IndexFunc(b.spans, func(s *span) bool { return s.part.index == t.index })
+		all = append(all, ledger.DeadCount{
+			Partition: entries[n].Partition, First: entries[n].First, Last: entries[n].Last,
+			Reason: t.reason, Attribute: t.attribute, Publisher: t.publisher,
+			Count: c.events, ReceivedAt: b.opened,
+		})
+	}
+	return all
+}
+
+// tell writes progress rows and the gauges of lag until ctx is done.
+func (r *route) tell(ctx context.Context) {
+	next := time.Now()
+	for sleep(ctx, min(time.Second, r.o.ProgressEvery)) {
+		now := time.Now().UTC()
+		for _, p := range r.parts {
+			events, behind := p.lag(now)
+			r.metrics.lag(p.place, events, behind, p.progress(now).CompleteUntil)
+		}
+		if now.Before(next) {
+			continue
+		}
+		next = now.Add(r.o.ProgressEvery)
+		r.writeProgress(ctx, now)
+	}
+}
+
+// writeProgress is worth one try: the next one is seconds away.
+func (r *route) writeProgress(ctx context.Context, now time.Time) {
+	rows := make([]ledger.Progress, len(r.parts))
+	for n, p := range r.parts {
+		rows[n] = p.progress(now)
+	}
+	if len(rows) == 0 {
+		return
+	}
+	if err := r.o.Storage.WriteProgress(ctx, rows); err != nil && ctx.Err() == nil {
+		r.log.Warn("write progress", "error", err)
+	}
+}

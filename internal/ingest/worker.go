@@ -1,0 +1,272 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/codec"
+	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/fetch"
+	"github.com/lethe-audit/lethe/internal/ledger"
+	"github.com/lethe-audit/lethe/internal/policy"
+)
+
+// chunkRows is how many rows are made between two visits to the shared batch.
+const chunkRows = 64
+
+// worker turns records into rows, letters and outcomes. What it makes is
+// gathered in a chunk: offsets of one partition without a gap.
+type worker struct {
+	*Ingester
+	decoder *codec.Decoder
+	redact  Redactor
+	reader  fetch.Reader
+	record  fetch.Record
+	headers []codec.Header
+	event   event.Event
+	names   names
+	chunk   chunk
+}
+
+type chunk struct {
+	rows    [chunkRows]event.Row
+	stored  int
+	runs    []ledger.Run
+	cells   []ledger.Cell
+	letters []letter
+	tallies []counted
+	now     time.Time
+}
+
+func (c *chunk) reset() {
+	c.stored = 0
+	c.runs, c.cells, c.tallies = c.runs[:0], c.cells[:0], c.tallies[:0]
+	clear(c.letters) // they hold payloads
+	c.letters = c.letters[:0]
+}
+
+// add gives the offsets first to last an outcome.
+func (c *chunk) add(first, last int64, o ledger.Outcome) {
+	if n := len(c.runs); n > 0 && c.runs[n-1].Outcome == o {
+		c.runs[n-1].Last = last
+		return
+	}
+	c.runs = append(c.runs, ledger.Run{First: first, Last: last, Outcome: o})
+}
+
+var tables = func() (t [event.NumKinds]string) {
+	for _, k := range event.Kinds {
+		t[k] = k.Table()
+	}
+	return t
+}()
+
+// cell counts a stored row.
+func (c *chunk) cell(row *event.Row) {
+	day := int32(row.RetainedFrom.Unix() / 86400) // never before 1970: codec refuses what is older than 2000
+	digest := ledger.Digest(row.Source, row.ID, row.Offset)
+	table := tables[row.Kind]
+	for i := len(c.cells) - 1; i >= 0; i-- {
+		if x := &c.cells[i]; x.Day == day && x.Retention == row.Retention && x.Table == table {
+			x.Rows++
+			x.Digest += digest
+			return
+		}
+	}
+	c.cells = append(c.cells, ledger.Cell{Table: table, Retention: row.Retention, Day: day, Rows: 1, Digest: digest})
+}
+
+func newWorker(i *Ingester) (*worker, error) {
+	redactor, err := i.o.NewRedactor()
+	if err != nil {
+		return nil, fmt.Errorf("make redactor: %w", err)
+	}
+	return &worker{Ingester: i, decoder: codec.NewDecoder(), redact: redactor, names: newNames(i.metrics.publishers)}, nil
+}
+
+func (w *worker) run(ctx context.Context, r *route) {
+	for {
+		select {
+		case p := <-r.ready:
+			w.serve(ctx, r, p)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// serve works on one answer of a partition and puts the partition back in line.
+func (w *worker) serve(ctx context.Context, r *route, p *partition) {
+	p.mu.Lock()
+	if len(p.pending) == 0 { // set back meanwhile
+		p.working = false
+		p.mu.Unlock()
+		return
+	}
+	a := p.pending[0]
+	n := copy(p.pending, p.pending[1:])
+	p.pending[n] = fetch.Answer{}
+	p.pending = p.pending[:n]
+	p.mu.Unlock()
+
+	err := w.answer(ctx, r, p, &a)
+	r.release(&a)
+	if err != nil && ctx.Err() == nil {
+		w.spoiled(r, p, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.pending) > 0 && ctx.Err() == nil {
+		r.ready <- p
+		return
+	}
+	p.working = false
+}
+
+// maxDamaged is how often a batch is fetched again before its partition stops.
+const maxDamaged = 5
+
+// spoiled handles records that cannot be read.
+func (w *worker) spoiled(r *route, p *partition, err error) {
+	p.mu.Lock()
+	p.damaged++
+	again := errors.Is(err, fetch.ErrCorrupt) && p.damaged < maxDamaged
+	p.mu.Unlock()
+	if !again {
+		r.halt(p, err)
+		return
+	}
+	r.metrics.retries.WithLabelValues(partKafka).Inc()
+	r.log.Warn("trying again", "what", "read records", "partition", p.String(), "error", err)
+	r.setBack(p, refused)
+}
+
+func (w *worker) answer(ctx context.Context, r *route, p *partition, a *fetch.Answer) error {
+	c := &w.chunk
+	c.reset()
+	c.now = time.Now().UTC().Truncate(time.Millisecond)
+	at := p.at
+	if a.From != at { // would leave a hole, or count twice
+		return fmt.Errorf("%w: records from offset %d came where those from %d were due", fetch.ErrCorrupt, a.From, at)
+	}
+	w.reader.Reset(a, at)
+	for {
+		more, err := w.reader.Next(&w.record)
+		if err != nil {
+			// What came before is whole. A partition that stops does so at the fault.
+			return errors.Join(err, w.flush(ctx, r, p, at))
+		}
+		if !more {
+			break
+		}
+		at = c.gap(at, w.record.Offset, a.LogStart)
+		w.one(p)
+		at++
+		if c.stored == chunkRows || len(c.letters) >= chunkRows || len(c.runs) >= 4*chunkRows {
+			if err := w.flush(ctx, r, p, at); err != nil {
+				return err
+			}
+		}
+	}
+	at = c.gap(at, max(a.Next, w.reader.Offset()), a.LogStart)
+	err := w.flush(ctx, r, p, at)
+	if err == nil {
+		p.mu.Lock()
+		p.damaged = 0
+		p.mu.Unlock()
+	}
+	return err
+}
+
+// gap accounts for offsets without a record: lost below the log start, absent
+// above it.
+func (c *chunk) gap(at, to, logStart int64) int64 {
+	if lost := min(to, logStart); at < lost {
+		c.add(at, lost-1, ledger.Lost)
+		at = lost
+	}
+	if at < to {
+		c.add(at, to-1, ledger.Absent)
+		at = to
+	}
+	return at
+}
+
+// flush puts the chunk into the shared batch.
+func (w *worker) flush(ctx context.Context, r *route, p *partition, at int64) error {
+	c := &w.chunk
+	if at > p.at {
+		if err := r.put(ctx, p, c); err != nil {
+			return err
+		}
+		p.at = at
+	}
+	c.reset()
+	w.reader.Recycle()
+	return nil
+}
+
+// one works on one record.
+func (w *worker) one(p *partition) {
+	c, rec := &w.chunk, &w.record
+	w.headers = w.headers[:0]
+	for _, h := range rec.Headers {
+		w.headers = append(w.headers, codec.Header(h))
+	}
+	e := &w.event
+	if err := w.decoder.Decode(p.kind, rec.Value, w.headers, e); err != nil {
+		w.refused(p, err)
+		return
+	}
+	name := w.names.of(e.Source)
+	decision, err := w.o.Policy.Decide(e, c.now)
+	switch {
+	case errors.Is(err, policy.ErrUnclassified):
+		w.dead(p, name, letter{reason: reasonUnclassified, value: w.redact.DeadLetter(e), redacted: true})
+		return
+	case err != nil:
+		w.dead(p, name, letter{reason: reasonUndecided, value: w.redact.DeadLetter(e), redacted: true})
+		return
+	case decision.Expired:
+		c.add(rec.Offset, rec.Offset, ledger.Expired)
+		c.count(tally{index: p.index, publisher: name, outcome: ledger.Expired}, e, false)
+		return
+	}
+	row := &c.rows[c.stored]
+	row.Reset()
+	w.redact.Row(e, decision, row)
+	row.Topic, row.Partition, row.Offset, row.ReceivedAt = p.topic, p.partition, rec.Offset, c.now
+	c.stored++
+	c.add(rec.Offset, rec.Offset, ledger.Stored)
+	c.cell(row)
+	c.count(tally{index: p.index, publisher: name, outcome: ledger.Stored}, e, decision.Skewed)
+}
+
+// refused makes a dead letter of a record that is not a valid event.
+func (w *worker) refused(p *partition, err error) {
+	var why *codec.Error
+	if !errors.As(err, &why) {
+		w.dead(p, publisherUnknown, letter{reason: reasonUndecided})
+		return
+	}
+	l := letter{reason: string(why.Reason), attribute: why.Attribute}
+	name := publisherUnknown
+	if why.Redactable() {
+		l.value, l.redacted = w.redact.DeadLetter(&w.event), true
+		name = w.names.of(w.event.Source)
+	}
+	w.dead(p, name, l)
+}
+
+func (w *worker) dead(p *partition, name string, l letter) {
+	c, rec := &w.chunk, &w.record
+	l.offset, l.received = rec.Offset, c.now
+	if !l.redacted || len(l.value) > maxLetter {
+		l.value, l.redacted = w.coordinates(p, &l, rec.Value), false
+	}
+	c.letters = append(c.letters, l)
+	c.add(rec.Offset, rec.Offset, ledger.Dead)
+	c.count(tally{index: p.index, publisher: name, outcome: ledger.Dead, reason: l.reason, attribute: l.attribute}, &w.event, false)
+}
