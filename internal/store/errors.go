@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"syscall"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+	"github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// ErrTooLarge says that a read needed more time, memory or rows than one query
+// may use. Errors that match it answer true to TooLarge.
+var ErrTooLarge = errors.New("the query is too large")
+
+// Error is a failed call. Its text names ClickHouse's error, never its message:
+// that quotes statements and values.
+type Error struct {
+	op    string
+	code  proto.Error // 0: not an answer of the server
+	cause error       // of a call that had no answer, free of values
+}
+
+// Code returns ClickHouse's error code; 0 where the server gave no answer.
+func (e *Error) Code() int { return int(e.code) }
+
+// Permanent reports that the same data will be refused again: the server read it
+// and says that it is wrong. Everything else is worth another try: too many
+// parts, memory, time, network, a full or read-only disk, a missing table.
+func (e *Error) Permanent() bool { return permanent[e.code] }
+
+// TooLarge reports that a read went over its bounds.
+func (e *Error) TooLarge() bool { return tooLarge[e.code] }
+
+// Error names the operation and ClickHouse's error.
+func (e *Error) Error() string {
+	if e.code == 0 {
+		return fmt.Sprintf("%s: %v", e.op, e.cause)
+	}
+	name := "unknown error"
+	if e.code.IsAError() {
+		name = e.code.String()
+	}
+	return fmt.Sprintf("%s: ClickHouse says %s (code %d)", e.op, name, int(e.code))
+}
+
+// Is matches ErrTooLarge.
+func (e *Error) Is(target error) bool { return target == ErrTooLarge && e.TooLarge() }
+
+// Unwrap gives the cause of a call that had no answer, such as context.Canceled.
+func (e *Error) Unwrap() error { return e.cause }
+
+var permanent = map[proto.Error]bool{
+	proto.ErrCannotParseText:                  true,
+	proto.ErrCannotParseNumber:                true,
+	proto.ErrCannotParseDate:                  true,
+	proto.ErrCannotParseDatetime:              true,
+	proto.ErrCannotInsertNullInOrdinaryColumn: true,
+	proto.ErrTypeMismatch:                     true,
+	proto.ErrArgumentOutOfBound:               true,
+	proto.ErrIncorrectData:                    true,
+	proto.ErrTooLargeStringSize:               true,
+	proto.ErrTooLargeArraySize:                true,
+	proto.ErrViolatedConstraint:               true,
+	proto.ErrValueIsOutOfRangeOfDataType:      true,
+	proto.ErrInvalidPartitionValue:            true,
+	proto.ErrSizesOfColumnsDoesntMatch:        true,
+	proto.ErrSizesOfArraysDoesntMatch:         true,
+	proto.ErrNumberOfColumnsDoesntMatch:       true,
+}
+
+var tooLarge = map[proto.Error]bool{
+	proto.ErrTimeoutExceeded:      true,
+	proto.ErrTooSlow:              true,
+	proto.ErrMemoryLimitExceeded:  true,
+	proto.ErrTooManyRows:          true,
+	proto.ErrTooManyBytes:         true,
+	proto.ErrTooManyRowsOrBytes:   true,
+	proto.ErrSetSizeLimitExceeded: true,
+}
+
+// wrap turns what a client library returned into an Error. It is the one place
+// where its text could come into ours.
+func wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *Error
+	if errors.As(err, &known) {
+		return err
+	}
+	e := &Error{op: op}
+	var overHTTP *clickhouse.Exception
+	var native *ch.Exception
+	switch {
+	case errors.As(err, &overHTTP):
+		e.code = proto.Error(overHTTP.Code)
+	case errors.As(err, &native):
+		e.code = native.Code
+	default:
+		e.cause = cause(err)
+	}
+	return e
+}
+
+// cause keeps of an error only what cannot hold a value: contexts, the network,
+// the end of a stream. A URL error is opened, because its URL holds parameters.
+func cause(err error) error {
+	var in *url.Error
+	for errors.As(err, &in) {
+		err = in.Err
+	}
+	var network *net.OpError
+	var name *net.DNSError
+	var number syscall.Errno
+	var status *clickhouse.HTTPError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return context.DeadlineExceeded
+	case errors.As(err, &network):
+		return network
+	case errors.As(err, &name):
+		return name
+	case errors.As(err, &number):
+		return number
+	case errors.As(err, &status):
+		return fmt.Errorf("the server answered with HTTP status %d", status.StatusCode)
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("no usable answer (%T)", err)
+}

@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/event"
+)
+
+// PastExpiry counts, per kind, the events that match the filter and whose
+// expiry has passed, but which ClickHouse has not yet removed. Readers never see them.
+func (s *Store) PastExpiry(ctx context.Context, f event.Filter) (counts [event.NumKinds]uint64, err error) {
+	for _, kind := range event.Kinds {
+		q, ok := read(f, kind, expired)
+		if !ok {
+			continue
+		}
+		text := q.text("uniqExact(source, id, occurred_at)", kind, "")
+		if err := s.conn.QueryRow(s.bounded(ctx, nil), text, q.params...).Scan(&counts[kind]); err != nil {
+			return counts, wrap("count expired", err)
+		}
+	}
+	return counts, nil
+}
+
+// sentinel is the expiry of a row that waits for its anchor, 2105-12-31.
+const sentinel = 4291660800
+
+// ClassFacts measures every stored retention class of every table at an
+// instant: rows (repeats included), their times, and their expiry. A class that waits for an
+// anchor has no next expiry.
+func (s *Store) ClassFacts(ctx context.Context, now time.Time) ([]event.ClassFacts, error) {
+	var facts []event.ClassFacts
+	for _, kind := range event.Kinds {
+		// No filter: these are facts about the tables, not rows of a person.
+		q := query{}
+		q.bind("now", seconds(now))
+		q.bind("sentinel", strconv.Itoa(sentinel))
+		rows, err := s.conn.Query(s.bounded(ctx, nil), `SELECT retention_class, count(),
+				toUnixTimestamp64Milli(min(occurred_at)), toUnixTimestamp64Milli(max(occurred_at)),
+				toUInt32(minIf(expires_at, expires_at > toDateTime({now:UInt32}, 'UTC') AND toUInt32(expires_at) < {sentinel:UInt32})),
+				countIf(expires_at <= toDateTime({now:UInt32}, 'UTC'))
+			FROM `+kind.Table()+` GROUP BY retention_class ORDER BY retention_class`, q.params...)
+		if err != nil {
+			return nil, wrap("read class facts", err)
+		}
+		for rows.Next() {
+			f := event.ClassFacts{Table: kind.Table()}
+			var oldest, newest int64
+			var next uint32
+			if err := rows.Scan(&f.Retention, &f.Rows, &oldest, &newest, &next, &f.PastExpiry); err != nil {
+				rows.Close()
+				return nil, wrap("read class facts", err)
+			}
+			f.Oldest, f.Newest = time.UnixMilli(oldest).UTC(), time.UnixMilli(newest).UTC()
+			if next != 0 {
+				f.NextExpiry = time.Unix(int64(next), 0).UTC()
+			}
+			facts = append(facts, f)
+		}
+		rows.Close()
+		if err := rows.Err(); err != nil {
+			return nil, wrap("read class facts", err)
+		}
+	}
+	return facts, nil
+}
+
+// TTL returns the TTL expression of each event table as ClickHouse has it now.
+// A table without one has an empty expression.
+func (s *Store) TTL(ctx context.Context) (map[string]string, error) {
+	live := make(map[string]string, event.NumKinds)
+	for _, kind := range event.Kinds {
+		q := query{}
+		q.bind("table", kind.Table())
+		var engine string
+		err := s.conn.QueryRow(s.bounded(ctx, nil),
+			"SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = {table:String}", q.params...).Scan(&engine)
+		if err != nil {
+			return nil, wrap("read TTL", err)
+		}
+		engine, _, _ = strings.Cut(engine, " SETTINGS ")
+		_, live[kind.Table()], _ = strings.Cut(engine, " TTL ")
+	}
+	return live, nil
+}
