@@ -178,16 +178,17 @@ func (r *Reader) batch() (bool, error) {
 			break // cut off by the size that was asked for
 		}
 		b, r.raw = b[:n], b[n:]
-		delta := int32(binary.BigEndian.Uint32(b[offLast:]))
-		r.last = r.base + int64(delta)
-		if r.last < r.next {
-			continue // read before
-		}
+		// The checksum first: not even the offsets are to be believed without it.
 		if crc32.Checksum(b[crcFrom:], castagnoli) != binary.BigEndian.Uint32(b[offCRC:]) {
 			return false, fmt.Errorf("%w: checksum differs", ErrCorrupt)
 		}
+		delta := int32(binary.BigEndian.Uint32(b[offLast:]))
+		r.last = r.base + int64(delta)
 		if r.base < 0 || delta < 0 || r.last < r.base {
 			return false, fmt.Errorf("%w: offsets from %d by %d", ErrCorrupt, r.base, delta)
+		}
+		if r.last < r.next {
+			continue // read before
 		}
 		attrs := binary.BigEndian.Uint16(b[offAttrs:])
 		skip, err := r.skip(b, attrs)

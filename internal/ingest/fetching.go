@@ -139,14 +139,9 @@ func (r *route) claim(broker int, leaders map[place]int, turn int) (asked []*par
 
 // accept takes an answer for one partition.
 func (r *route) accept(ctx context.Context, p *partition, round int, a fetch.Answer) {
-	switch {
-	case a.Err != nil:
+	if a.Err != nil {
 		r.release(&a)
 		r.refuse(ctx, p, round, a.Err)
-		return
-	case a.Next == a.From && a.Bytes() > 0: // a broker gives at least one whole batch
-		r.release(&a)
-		r.halt(p, fmt.Errorf("the records at offset %d are in a form that is not read (older than Kafka 0.11, or cut off)", a.From))
 		return
 	}
 	r.status.resume(partKafka, p.String())
@@ -163,11 +158,9 @@ func (r *route) accept(ctx context.Context, p *partition, round int, a fetch.Ans
 	if !a.Written.IsZero() {
 		p.oldest = a.Written
 	}
-	if a.Next == a.From {
-		r.release(&a)
-		return
+	if a.Bytes() > 0 {
+		r.enqueue(p, a)
 	}
-	r.enqueue(p, a)
 }
 
 // refuse handles what a broker says instead of records.

@@ -170,7 +170,13 @@ func (w *worker) answer(ctx context.Context, r *route, p *partition, a *fetch.An
 			}
 		}
 	}
-	at = c.gap(at, max(a.Next, w.reader.Offset()), a.LogStart)
+	to := w.reader.Offset()
+	if a.Bytes() == 0 { // nothing but the news that offsets are gone
+		to = a.Next
+	} else if to == a.From { // a broker gives at least one whole batch
+		return fmt.Errorf("%w: no whole batch at offset %d", fetch.ErrFormat, to)
+	}
+	at = c.gap(at, to, a.LogStart)
 	err := w.flush(ctx, r, p, at)
 	if err == nil {
 		p.mu.Lock()
