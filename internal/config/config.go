@@ -160,6 +160,8 @@ type Query struct {
 	PolicyFile  string        `env:"POLICY_FILE,required" help:"Policy file that the ingesters use."`
 	SubjectKeys Secret        `env:"SUBJECT_KEYS,required" help:"The keys that the ingesters use, in the same form."`
 	HTTPAddr    string        `env:"HTTP_ADDR" envDefault:"127.0.0.1:8080" help:"Address of the API."`
+	TLSCert     string        `env:"HTTP_TLS_CERT" help:"PEM file of the API's certificate; without it the API speaks plain HTTP, for loopback or behind a front door. Needs HTTP_TLS_KEY."`
+	TLSKey      string        `env:"HTTP_TLS_KEY" help:"PEM file of the certificate's key. Needs HTTP_TLS_CERT."`
 	TokensFile  string        `env:"TOKENS_FILE,required" help:"File of hashed bearer tokens with their roles and tenants."`
 	StopTimeout time.Duration `env:"STOP_TIMEOUT" envDefault:"25s" help:"Time a stop may take: requests are finished or cut off."`
 	MetricsAddr string        `env:"METRICS_ADDR" envDefault:"127.0.0.1:9465" help:"Address of /metrics, /healthz and /readyz; profiles too where it is a loopback address."`
@@ -172,6 +174,9 @@ func (c *Query) validate(p *problems) {
 	spans(p, "STOP_TIMEOUT", c.StopTimeout, time.Second, 10*time.Minute)
 	address(p, "HTTP_ADDR", c.HTTPAddr)
 	address(p, "METRICS_ADDR", c.MetricsAddr)
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		p.add("HTTP_TLS_CERT", "and HTTP_TLS_KEY go together: one of them is not set")
+	}
 }
 
 // Publish holds the settings of the publishing command.
@@ -190,7 +195,8 @@ type Standalone struct {
 	KafkaAddr      string `env:"KAFKA_ADDR" envDefault:"127.0.0.1:9092" help:"Address of the embedded broker."`
 	ClickHouseAddr string `env:"CLICKHOUSE_ADDR" envDefault:"127.0.0.1:8123" help:"Address of the embedded database."`
 	HTTPAddr       string `env:"HTTP_ADDR" envDefault:"127.0.0.1:8080" help:"Address of the API."`
-	Policy         string `env:"POLICY" envDefault:"bstrapr" help:"Example policy to run on, by name."`
+	MetricsAddr    string `env:"METRICS_ADDR" envDefault:"127.0.0.1:0" help:"Address of /metrics, /healthz and /readyz of the whole stack; port 0 takes a free one."`
+	Policy         string `env:"POLICY" envDefault:"bstrapr" help:"Policy to run on: the name of an example, or the path of a file."`
 	AccessLog      string `env:"LOG" help:"Access log to load instead of the bundled sample."`
 	GeoIPDB        string `env:"GEOIP_DB" help:"Country database to use instead of the fetched one."`
 	CHDBLib        string `env:"CHDB_LIB" help:"libchdb to use instead of the fetched one."`
@@ -204,6 +210,7 @@ func (c *Standalone) validate(p *problems) {
 	address(p, "KAFKA_ADDR", c.KafkaAddr)
 	address(p, "CLICKHOUSE_ADDR", c.ClickHouseAddr)
 	address(p, "HTTP_ADDR", c.HTTPAddr)
+	address(p, "METRICS_ADDR", c.MetricsAddr)
 }
 
 // LoadIngest reads the ingester's settings from lines of NAME=value, such as

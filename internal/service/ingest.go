@@ -1,0 +1,110 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/config"
+	"github.com/lethe-audit/lethe/internal/daemon"
+	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/geo"
+	"github.com/lethe-audit/lethe/internal/ingest"
+	"github.com/lethe-audit/lethe/internal/migrate"
+	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/internal/publish"
+	"github.com/lethe-audit/lethe/internal/redact"
+	"github.com/lethe-audit/lethe/internal/store"
+)
+
+// IngestParts are what the ingester's readiness depends on.
+var IngestParts = ingest.Parts
+
+// reloadEvery is how often the country database's file is looked at.
+const reloadEvery = time.Minute
+
+// Ingest starts the ingester in d. It waits for ClickHouse and returns once the
+// consumer runs.
+func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.Logger) error {
+	p, err := policy.Load(cfg.PolicyFile)
+	if err != nil {
+		return err
+	}
+	keys, err := redact.ParseKeys(string(cfg.SubjectKeys))
+	if err != nil {
+		return fmt.Errorf("SUBJECT_KEYS: %w", err)
+	}
+	countries, err := geo.Open(cfg.GeoIPDB)
+	if err != nil {
+		return err
+	}
+	transport, dialer, err := publish.Connect(cfg.Kafka)
+	if err != nil {
+		return err
+	}
+	d.OnStop("Kafka connections", time.Second, func(context.Context) error { transport.CloseIdleConnections(); return nil })
+	d.Go("country database", time.Second, func(ctx context.Context) error {
+		countries.Watch(ctx, reloadEvery, func(err error) {
+			if err != nil {
+				log.Error("a new country database was not taken into use", "error", err)
+				return
+			}
+			log.Info("a new country database is in use", "built", countries.Built())
+		})
+		return nil
+	})
+
+	var db *store.Store
+	if err := await(ctx, d.Health(), "clickhouse", "prepare the database", func(ctx context.Context) (err error) {
+		if err = migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Policy: p}); err != nil {
+			return err
+		}
+		db, err = store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN)})
+		return err
+	}); err != nil {
+		return err
+	}
+	d.OnStop("database connections", 5*time.Second, func(context.Context) error { return db.Close() })
+
+	dead, err := publish.New(publish.Options{Brokers: cfg.Kafka.Brokers, Transport: transport})
+	if err != nil {
+		return err
+	}
+	d.OnStop("dead letters", 5*time.Second, func(context.Context) error { return dead.Close() })
+
+	in, err := ingest.New(ingest.Options{
+		Brokers: cfg.Kafka.Brokers, Transport: transport, Dialer: dialer, Group: cfg.Group,
+		Topics: [event.NumKinds]string{
+			event.Request: cfg.Kafka.TopicRequest, event.Audit: cfg.Kafka.TopicAudit, event.Security: cfg.Kafka.TopicSecurity,
+		},
+		DeadTopic: cfg.Kafka.TopicDead, Dead: dead,
+		Policy: p, PolicyVersion: p.Version,
+		NewRedactor: func() (ingest.Redactor, error) {
+			return redact.New(redact.Options{Keys: keys, Countries: countries, PolicyVersion: p.Version})
+		},
+		Digest: keys.Digest, Storage: storage{db},
+		Health: d.Health(), Metrics: d.Metrics(), Log: log,
+		BatchRows: cfg.BatchRows, BatchBytes: int(cfg.BatchBytes), BatchAge: cfg.BatchAge, FetchBytes: int(cfg.FetchBytes),
+		StopTimeout: cfg.StopTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	// Run bounds its own stop; this limit is only for one that ignores it.
+	d.Go("ingester", cfg.StopTimeout+2*time.Second, in.Run)
+	return nil
+}
+
+// storage gives the ingester its batches in the store's own type.
+type storage struct{ *store.Store }
+
+func (s storage) NewBatch() ingest.Batch { return s.Store.NewBatch() }
+
+func (s storage) Insert(ctx context.Context, b ingest.Batch, token string) error {
+	batch, ok := b.(*store.Batch)
+	if !ok {
+		return fmt.Errorf("insert batch: %T is not one of this store", b)
+	}
+	return s.Store.Insert(ctx, batch, token)
+}
