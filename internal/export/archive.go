@@ -3,6 +3,7 @@ package export
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"compress/flate"
 	"crypto/sha256"
 	"encoding/csv"
@@ -34,6 +35,8 @@ type Order struct {
 	Horizon, Withheld json.RawMessage
 	// Notice is what the policy promises.
 	Notice Notice
+
+	partBytes int // for tests; 0: partBytes
 }
 
 // Write streams the archive of a person's rows to w: README.html, an NDJSON and
@@ -52,7 +55,8 @@ func Write(w io.Writer, o Order, rows iter.Seq2[*event.Row, error], finish func(
 			Horizon: o.Horizon, Withheld: o.Withheld, Kinds: map[string]Span{}, NotSearched: o.Notice.Stores,
 			Identifiers: Identifiers{Searched: o.Keys},
 		},
-		seen: newSeen(o.Keys),
+		seen:  newSeen(o.Keys),
+		limit: cmp.Or(o.partBytes, partBytes),
 	}
 	if err := a.readme(o); err != nil {
 		return fmt.Errorf("write export readme: %w", err)
@@ -84,6 +88,7 @@ type archive struct {
 	at       time.Time
 	manifest Manifest
 	seen     *seen
+	limit    int // of a part's compressed CSV
 
 	kind  event.Kind
 	part  int // of the kind, from 1; 0: no part is open
@@ -154,7 +159,7 @@ func (a *archive) row(r *event.Row) error {
 		if err := a.startPart(r.Kind, 1); err != nil {
 			return err
 		}
-	case a.table.packed.Len() >= partBytes:
+	case a.table.packed.Len() >= a.limit:
 		part := a.part
 		if err := a.endPart(); err != nil {
 			return err

@@ -309,7 +309,7 @@ func TestWriteNothing(t *testing.T) {
 
 // TestWriteParts shows that a kind too large for memory continues in further files.
 func TestWriteParts(t *testing.T) {
-	const n = 12000
+	const n = 600
 	random := rand.NewChaCha8([32]byte{})
 	noise := make([]byte, 1000)
 	rows := func(yield func(*event.Row, error) bool) {
@@ -322,7 +322,9 @@ func TestWriteParts(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := Write(&b, order("user:u"), rows, func(uint64) error { return nil }); err != nil {
+	o := order("user:u")
+	o.partBytes = 200 << 10
+	if err := Write(&b, o, rows, func(uint64) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	names, content := unzip(t, b.Bytes())
