@@ -9,3 +9,13 @@ import "embed"
 //
 //go:embed clickhouse/*.sql
 var ClickHouse embed.FS
+
+// Events holds the JSON Schemas of the three kinds of event and their envelope.
+//
+//go:embed events/*.schema.json
+var Events embed.FS
+
+// Policies holds the example policy files, policies/<name>.yaml.
+//
+//go:embed policies/*.yaml
+var Policies embed.FS

@@ -1,0 +1,258 @@
+package policy
+
+import (
+	"strings"
+
+	"github.com/lethe-audit/lethe/internal/event"
+	"go.yaml.in/yaml/v3"
+)
+
+// StoredClass is one retention class as rows carry it: the policy's class, the
+// tier or the words "without" where they decide, and the promise. The promise
+// is part of the key, so a row stored under an older file still says what was
+// promised for it, and the same promise has the same key for ever.
+type StoredClass struct {
+	Key   string // such as "request/pro@30d" or "account@90d-after-account.deleted"
+	Class string // the class in the policy file
+	Tier  string // a tier, "without", or ""
+	Kinds event.KindSet
+
+	// Period is what the TTL adds to retained_from. It is the sentinel while
+	// the class waits for its anchor.
+	Period Period
+	Bucket Unit
+
+	Keep    string // the promise in words: "2y", or "within 30d"
+	From    string // what Keep counts from: "event", or the action of an anchor
+	Anchor  string // the action that starts or cuts short the period; "" where there is none
+	KeyedBy string // what Anchor is about, such as "user"
+
+	Section  string // the section of the published text; "" where it is silent
+	Operator string // the operator's value that fills or reads the text; "" where there is none
+	Erasable bool   // false: a statute keeps the rows of an erased person
+	Reason   string // the statute, where Erasable is false
+}
+
+// SplitKey takes a stored class key apart: "request/pro@30d" is the class
+// "request", the tier "pro" and the promise "30d".
+func SplitKey(key string) (class, tier, promise string) {
+	class, promise, _ = strings.Cut(key, "@")
+	class, tier, _ = strings.Cut(class, "/")
+	return class, tier, promise
+}
+
+// anchors are the actions that can start a period, and what each is about. The
+// list is closed because a misspelled anchor would keep rows for ever.
+var anchors = map[string][]string{
+	"account.deletion_requested": {"user", "organization"},
+	"account.deleted":            {"user", "organization"},
+	"member.removed":             {"user"},
+	"workspace.deleted":          {"workspace", "organization"},
+	"project.deleted":            {"project"},
+	"deployment.deleted":         {"deployment"},
+}
+
+// bearer is what an anchored row hangs on.
+type bearer uint8
+
+const (
+	noBearer bearer = iota
+	onUser
+	onOrganization
+	onWorkspace
+	onProject
+	onDeployment
+)
+
+var bearers = map[string]bearer{
+	"user": onUser, "organization": onOrganization, "workspace": onWorkspace,
+	"project": onProject, "deployment": onDeployment,
+}
+
+// carried reports whether the event names what an anchor could later be about.
+func (b bearer) carried(e *event.Event) bool {
+	switch b {
+	case onUser:
+		return aboutAccount(e)
+	case onOrganization:
+		return e.Text[event.OrganizationID] != ""
+	case onWorkspace:
+		return e.Text[event.WorkspaceID] != ""
+	case onProject:
+		return e.Text[event.ProjectID] != ""
+	case onDeployment:
+		return e.Text[event.DeploymentID] != ""
+	}
+	return false
+}
+
+// aboutAccount reports whether the stored row will have an account among its
+// people: the same attributes that become "user:" subject keys.
+func aboutAccount(e *event.Event) bool {
+	if isAccount(e.Text[event.UserID]) || isAccount(e.Text[event.OnBehalfOf]) {
+		return true
+	}
+	switch e.Text[event.TargetType] {
+	case "user", "account", "member":
+		if isAccount(e.Text[event.TargetID]) {
+			return true
+		}
+	}
+	for _, owner := range e.Owners {
+		if isAccount(owner) {
+			return true
+		}
+	}
+	return false
+}
+
+// isAccount reports whether an id can be found again when its account is
+// deleted. An e-mail in its place is stored as a keyed hash and cannot.
+func isAccount(id string) bool { return id != "" && strings.IndexByte(id, '@') < 0 }
+
+// class is one class of the file.
+type class struct {
+	name string
+	at   *yaml.Node
+
+	within bool
+	keep   Period
+	tiers  []tier // with keep by tier: then keep is unused
+	from   string // "event" or an anchor
+	bearer bearer
+	keyed  string
+
+	without         *Period
+	withoutOperator string
+
+	sooner  *sooner
+	atLeast *statute
+
+	operator string
+	erasable bool
+	reason   string
+
+	kinds event.KindSet // where a rule chooses it
+
+	// What Decide picks from.
+	plain, none variants
+	unlisted    error
+}
+
+// tier is one plan with its own period.
+type tier struct {
+	name   string
+	period Period
+	stored variants
+}
+
+// sooner ends a row before its period is over, within a time after an anchor.
+type sooner struct {
+	within Period
+	from   string
+	bearer bearer
+	keyed  string
+}
+
+// statute keeps a row at least so long, whatever the class promises.
+type statute struct {
+	keep     Period
+	operator string
+}
+
+// variants are a stored class for rows that hang on nothing, and for rows that
+// an anchor may end sooner; the two are the same where there is no such anchor.
+type variants struct{ free, anchored *StoredClass }
+
+func (c *class) anchoredOnly() bool { return c.from != fromEvent }
+
+const fromEvent = "event"
+
+// choose returns the stored class of an event, or an error that wraps ErrUnclassified.
+func (c *class) choose(e *event.Event) (*StoredClass, error) {
+	v := c.plain
+	switch {
+	case c.tiers != nil:
+		name := e.Text[event.PlanTier]
+		v = variants{}
+		if name == "" {
+			v = c.none
+		}
+		for i := range c.tiers {
+			if c.tiers[i].name == name {
+				v = c.tiers[i].stored
+				break
+			}
+		}
+		if v.free == nil {
+			return nil, c.unlisted
+		}
+	case c.anchoredOnly():
+		if !c.bearer.carried(e) {
+			v = c.none
+		}
+	}
+	if c.sooner != nil && c.sooner.bearer.carried(e) {
+		return v.anchored, nil
+	}
+	return v.free, nil
+}
+
+// store makes the stored classes of a class, once its rules are known.
+func (c *class) store(section func(path string) string) []StoredClass {
+	base := StoredClass{
+		Class: c.name, Kinds: c.kinds, From: fromEvent, Keep: c.keep.String(), Period: c.keep,
+		Operator: c.operator, Erasable: c.erasable, Reason: c.reason, Section: section("classes." + c.name),
+	}
+	var out []StoredClass
+	add := func(s StoredClass, promise string) variants {
+		s.Key = s.Class
+		if s.Tier != "" {
+			s.Key += "/" + s.Tier
+		}
+		s.Key += "@" + promise
+		s.Bucket = s.Period.unit()
+		v := variants{free: &s, anchored: &s}
+		out = append(out, s)
+		if c.sooner != nil {
+			a := s
+			a.Anchor, a.KeyedBy = c.sooner.from, c.sooner.keyed
+			a.Keep += ", or within " + c.sooner.within.String() + " of " + c.sooner.from
+			a.Key += "-or-within-" + c.sooner.within.String() + "-of-" + c.sooner.from
+			out = append(out, a)
+			v.anchored = &a
+		}
+		return v
+	}
+	for i := range c.tiers {
+		t := &c.tiers[i]
+		s := base
+		s.Tier, s.Period, s.Keep = t.name, t.period, t.period.String()
+		t.stored = add(s, s.Keep)
+	}
+	switch {
+	case c.tiers != nil:
+	case c.anchoredOnly():
+		s := base
+		s.From, s.Anchor, s.KeyedBy, s.Period = c.from, c.from, c.keyed, Period{Sentinel: true}
+		promise := s.Keep + "-after-" + c.from
+		if c.within {
+			promise = "within-" + s.Keep + "-of-" + c.from
+			s.Keep = "within " + s.Keep
+		}
+		if c.atLeast != nil {
+			promise += "-but-" + c.atLeast.keep.String()
+			s.Keep += ", but not before " + c.atLeast.keep.String() + " from the event"
+		}
+		c.plain = add(s, promise)
+	default:
+		c.plain = add(base, base.Keep)
+	}
+	if c.without != nil {
+		s := base
+		s.Tier, s.Period, s.Keep = "without", *c.without, c.without.String()
+		s.Operator, s.Section = c.withoutOperator, section("classes."+c.name+".without")
+		c.none = add(s, s.Keep)
+	}
+	return out
+}
