@@ -111,15 +111,16 @@ func (a *answer) fail(err error) {
 		sendException(a.w, e)
 		return
 	}
-	if a.pack != nil {
-		// Both kinds of packing are told to end here, and the exception follows
-		// in plain text: it breaks the packing, which is the point, and clients
-		// that look for it find it.
-		a.pack.Flush()
-	}
 	text := e.text + "\n"
 	const marker = "__exception__"
-	fmt.Fprintf(a.w, "\r\n%s\r\n%s\r\n%s%d %s\r\n%s\r\n", marker, a.tag, text, len(text), a.tag, marker)
+	out := io.Writer(a.w)
+	if a.request.encoding != "" && !a.request.framedAnswer {
+		out = a.pack // the client unpacks all there is; frames it reads one by one
+	}
+	fmt.Fprintf(out, "\r\n%s\r\n%s\r\n%s%d %s\r\n%s\r\n", marker, a.tag, text, len(text), a.tag, marker)
+	if a.pack != nil {
+		a.pack.Flush()
+	}
 	cut(a.w)
 }
 

@@ -62,7 +62,7 @@ func (e *exception) status() int {
 		return http.StatusUnauthorized
 	case 192, 193, 291, 497, codeAuthentication: // unknown user, wrong password, access denied
 		return http.StatusForbidden
-	case 6, 25, 26, 27, 32, 33, 38, 41, 43, 44, 50, 53, 57, 58, codeSyntaxError, 69, 70, 72, 82, 130, 131, 159, 457:
+	case 6, 25, 26, 27, 32, 33, 38, 41, 43, 44, 50, 53, 57, 58, codeSyntaxError, 69, 70, 72, 82, 130, 131, 159, 456, 457:
 		if e.code == 159 { // TIMEOUT_EXCEEDED
 			return http.StatusRequestTimeout
 		}

@@ -1,0 +1,3 @@
+package embedded_test
+
+func runChild(role string) error { return nil }
