@@ -10,22 +10,15 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-)
 
-// class is a stored retention class and its period.
-type class struct {
-	key          string
-	months, days int
-	sentinel     bool
-}
+	"github.com/lethe-audit/lethe/internal/policy"
+)
 
 // expiry is what the policy asks of the tables.
 type expiry struct {
 	version string
-	classes []class
-	// expr writes the instant at which a row expires, for these classes.
-	expr  func([]class) string
-	grace time.Duration
+	classes []policy.StoredClass
+	grace   time.Duration
 }
 
 // expiring are the tables that the expiry stands in.
@@ -54,7 +47,7 @@ func (x expiry) apply(ctx context.Context, conn driver.Conn) (steps int, err err
 		if all, err = registered(ctx, conn); err != nil {
 			return steps, fmt.Errorf("read retention_classes: %w", err)
 		}
-		changed, err := x.write(ctx, conn, x.expr(all))
+		changed, err := x.write(ctx, conn, policy.ExpiresExpr(all))
 		if err != nil {
 			return steps, err
 		}
@@ -67,23 +60,23 @@ func (x expiry) apply(ctx context.Context, conn driver.Conn) (steps int, err err
 }
 
 // register records the classes of the policy that are not there yet.
-func (x expiry) register(ctx context.Context, conn driver.Conn, all []class) error {
-	known := make(map[string]class, len(all))
+func (x expiry) register(ctx context.Context, conn driver.Conn, all []policy.StoredClass) error {
+	known := make(map[string]policy.Period, len(all))
 	for _, c := range all {
-		known[c.key] = c
+		known[c.Key] = c.Period
 	}
 	for _, c := range x.classes {
-		old, ok := known[c.key]
-		if ok && old != c {
-			return fmt.Errorf("%s is registered with another period; a class's period is part of its key and cannot change", c.key)
+		old, ok := known[c.Key]
+		if ok && old != c.Period {
+			return fmt.Errorf("%s is registered with another period; a class's period is part of its key and cannot change", c.Key)
 		}
 		if ok {
 			continue
 		}
 		err := conn.Exec(insert(ctx), `INSERT INTO retention_classes (retention_class, months, days, sentinel, policy_version, registered_at)
 			SELECT {key:String}, {months:UInt32}, {days:UInt32}, {sentinel:Bool}, {version:String}, now64(3, 'UTC')`,
-			clickhouse.Named("key", c.key), clickhouse.Named("months", strconv.Itoa(c.months)), clickhouse.Named("days", strconv.Itoa(c.days)),
-			clickhouse.Named("sentinel", strconv.FormatBool(c.sentinel)), clickhouse.Named("version", x.version))
+			clickhouse.Named("key", c.Key), clickhouse.Named("months", strconv.Itoa(c.Period.Months)), clickhouse.Named("days", strconv.Itoa(c.Period.Days)),
+			clickhouse.Named("sentinel", strconv.FormatBool(c.Period.Sentinel)), clickhouse.Named("version", x.version))
 		if err != nil {
 			return err
 		}
@@ -92,22 +85,22 @@ func (x expiry) register(ctx context.Context, conn driver.Conn, all []class) err
 }
 
 // registered returns every class that any policy has produced, in order of key.
-func registered(ctx context.Context, conn driver.Conn) ([]class, error) {
+func registered(ctx context.Context, conn driver.Conn) ([]policy.StoredClass, error) {
 	rows, err := conn.Query(ctx, "SELECT DISTINCT retention_class, months, days, sentinel FROM retention_classes ORDER BY retention_class")
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var all []class
+	var all []policy.StoredClass
 	for rows.Next() {
-		var c class
+		var c policy.StoredClass
 		var months, days uint32
-		if err := rows.Scan(&c.key, &months, &days, &c.sentinel); err != nil {
+		if err := rows.Scan(&c.Key, &months, &days, &c.Period.Sentinel); err != nil {
 			return nil, err
 		}
-		c.months, c.days = int(months), int(days)
-		if n := len(all); n > 0 && all[n-1].key == c.key {
-			return nil, fmt.Errorf("%s has two periods", c.key)
+		c.Period.Months, c.Period.Days = int(months), int(days)
+		if n := len(all); n > 0 && all[n-1].Key == c.Key {
+			return nil, fmt.Errorf("%s has two periods", c.Key)
 		}
 		all = append(all, c)
 	}

@@ -21,7 +21,54 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/schemas"
 )
+
+// Options says which database to bring up to date, and for which policy.
+type Options struct {
+	// DSN is http://, https:// or clickhouse://user:password@host:port/database.
+	// The database is created when it is absent. Required.
+	DSN string
+	// Policy is what the tables enforce. Required.
+	Policy *policy.Policy
+}
+
+// Apply runs the migrations that have not run and makes the policy's expiry the
+// one in force. When there is nothing to do it changes nothing. It MUST have
+// returned before rows of the policy's classes are inserted: a class the tables
+// do not know never expires.
+func Apply(ctx context.Context, options Options) error {
+	if options.DSN == "" || options.Policy == nil {
+		return errors.New("migrate: DSN and Policy are required")
+	}
+	_, err := apply(ctx, options)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// apply returns how many steps it took.
+func apply(ctx context.Context, options Options) (steps int, err error) {
+	list, err := files(schemas.ClickHouse, "clickhouse")
+	if err != nil {
+		return 0, err
+	}
+	conn, err := connect(ctx, options.DSN)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	steps, err = migrate(ctx, conn, list)
+	if err != nil {
+		return steps, err
+	}
+	p := options.Policy
+	changed, err := expiry{p.Version, p.Stored(), p.Grace}.apply(ctx, conn)
+	return steps + changed, err
+}
 
 // ErrChanged says that a migration file is not the one that ran on this database.
 var ErrChanged = errors.New("a migration that ran has been changed")

@@ -19,6 +19,7 @@ type dictionary struct {
 	slots  []entry // open addressing, a power of two long
 	small  []uint16
 	large  []uint32 // used instead of small from 65,536 values on
+	last   uint32   // the number that the row before had: often the next one, too
 }
 
 type span struct{ at, n uint32 }
@@ -36,13 +37,18 @@ func (c *dictionary) reset() {
 	c.values, c.spans = c.values[:0], c.spans[:0]
 	c.small, c.large = c.small[:0], c.large[:0]
 	clear(c.slots)
+	c.last = 0
 }
 
 func (c *dictionary) add(row int, v string) {
 	if v == "" {
 		return
 	}
-	number := c.number(v)
+	number := c.last
+	if number == 0 || string(c.value(number)) != v {
+		number = c.number(v)
+		c.last = number
+	}
 	if len(c.large) == 0 && number < 1<<16 {
 		if missing := row - len(c.small); missing > 0 {
 			c.small = append(c.small, make([]uint16, missing)...)
