@@ -152,7 +152,7 @@ func (r *route) closeOld(ctx context.Context) {
 
 func newRoute(i *Ingester, gen *kafka.Generation, parts []*partition) *route {
 	r := &route{
-		Ingester: i, gen: gen, id: gen.ID, parts: parts, places: make(map[place]*partition, len(parts)),
+		Ingester: i, gen: i.fence(gen), id: gen.ID, parts: parts, places: make(map[place]*partition, len(parts)),
 		budget: newBudget(i.o.FetchBytes), ready: make(chan *partition, len(parts)),
 		open: make(chan *batch, 1), full: make(chan *batch), free: make(chan *batch, 1),
 	}

@@ -189,6 +189,8 @@ type Ingester struct {
 	status  *status
 	kinds   map[string]event.Kind
 
+	fence func(committer) committer // for tests of failing commits
+
 	cluster string
 	workers []*worker // with their caches, kept from one generation to the next
 	batches [2]*batch // one fills while the other is inserted
@@ -210,6 +212,7 @@ func New(o Options) (*Ingester, error) {
 		o: o, log: o.Log, fetch: client,
 		client: &kafka.Client{Addr: addr, Transport: o.Transport, Timeout: requestTimeout},
 		status: newStatus(o.Health),
+		fence:  func(c committer) committer { return c },
 		kinds:  make(map[string]event.Kind, event.NumKinds),
 	}
 	for k, t := range o.Topics {

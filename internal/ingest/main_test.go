@@ -36,25 +36,15 @@ var topics = [event.NumKinds]string{"lethe.request", "lethe.audit", "lethe.secur
 
 const deadTopic = "lethe.dead"
 
-// rules decides for the tests: a tier is a class, what is older than two years
-// has expired, and plan "unlisted" has no class.
-type rules struct{}
-
-func (rules) Decide(e *event.Event, received time.Time) (policy.Decision, error) {
-	d := policy.Decision{Retention: "usage@2y", RetainedFrom: e.Time.Truncate(time.Second)}
-	switch e.Text[event.PlanTier] {
-	case "pro":
-		d.Retention = "request/pro@30d"
-	case "unlisted":
-		return d, fmt.Errorf("plan: %w", policy.ErrUnclassified)
+// tiers is a policy with tiers: an unlisted one has no class, and what is older
+// than ninety days has expired under all of them.
+func tiers(t testing.TB) *policy.Policy {
+	t.Helper()
+	p, err := policy.Load("../../schemas/policies/itskode.yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if d.Skewed = e.Time.After(received.Add(policy.MaxAhead)); d.Skewed {
-		d.RetainedFrom = received.Truncate(time.Second)
-	}
-	d.Expired = e.Time.Before(received.AddDate(-2, 0, 0))
-	day := d.RetainedFrom
-	d.Bucket = int32(time.Date(day.Year(), day.Month(), 1, 0, 0, 0, 0, time.UTC).Unix() / 86400)
-	return d, nil
+	return p
 }
 
 type everywhere struct{}
@@ -113,7 +103,7 @@ func newStackWith(t testing.TB, made ...embedded.Topic) *stack {
 	t.Helper()
 	s := &stack{t: t, broker: embeddedtest.Broker(t, t.TempDir(), "127.0.0.1:0", made...), dsn: embeddedtest.ClickHouse(t)}
 	s.kafka = config.Kafka{Brokers: []string{s.broker.Addr()}}
-	if err := migrate.ApplyTemp(t.Context(), s.dsn); err != nil {
+	if err := migrate.Apply(t.Context(), migrate.Options{DSN: s.dsn, Policy: tiers(t)}); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -184,7 +174,7 @@ type running struct {
 }
 
 // start runs an ingester over the stack; change may alter its options.
-func (s *stack) start(change func(*Options)) *running {
+func (s *stack) start(change func(*Options), prepare ...func(*Ingester)) *running {
 	s.t.Helper()
 	transport, dialer, err := publish.Connect(s.kafka)
 	if err != nil {
@@ -199,15 +189,16 @@ func (s *stack) start(change func(*Options)) *running {
 		s.t.Fatal(err)
 	}
 	r := &running{t: s.t, states: new(states), metrics: prometheus.NewRegistry(), done: make(chan error, 1)}
+	rules := tiers(s.t)
 	level := slog.DiscardHandler
 	if testing.Verbose() {
 		level = slog.NewTextHandler(s.t.Output(), nil)
 	}
 	o := Options{
 		Brokers: s.kafka.Brokers, Transport: transport, Dialer: dialer, Group: "test", Topics: topics, DeadTopic: deadTopic,
-		Policy: rules{}, PolicyVersion: "test-00000001", Digest: keys.Digest,
+		Policy: rules, PolicyVersion: rules.Version, Digest: keys.Digest,
 		NewRedactor: func() (Redactor, error) {
-			return redact.New(redact.Options{Keys: keys, Countries: everywhere{}, PolicyVersion: "test-00000001"})
+			return redact.New(redact.Options{Keys: keys, Countries: everywhere{}, PolicyVersion: rules.Version})
 		},
 		Storage: storage{s.store}, Dead: dead, Health: r.states, Metrics: r.metrics, Log: slog.New(level),
 		BatchAge: 50 * time.Millisecond, StopTimeout: 20 * time.Second, Heartbeat: 200 * time.Millisecond, SessionTimeout: 6 * time.Second,
@@ -219,6 +210,9 @@ func (s *stack) start(change func(*Options)) *running {
 	}
 	if r.Ingester, err = New(o); err != nil {
 		s.t.Fatal(err)
+	}
+	for _, f := range prepare {
+		f(r.Ingester)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel

@@ -39,6 +39,18 @@ func (s *stack) accounts(topic string, total, stored int) {
 	}
 }
 
+// digests checks the ledger's cells against the rows, as ClickHouse computes them.
+func (s *stack) digests() {
+	s.t.Helper()
+	rows := s.query(`SELECT retention_class, toDate(retained_from), count(), sumWithOverflow(xxHash64(concat(source, '\0', id, '\0', toString(src_offset))))
+		FROM request_events FINAL GROUP BY ALL ORDER BY ALL`)
+	cells := s.query(`SELECT cells.retention, toDate(cells.day), sum(cells.rows), sumWithOverflow(cells.digest)
+		FROM ingest_ledger ARRAY JOIN cells GROUP BY ALL ORDER BY ALL`)
+	if rows != cells {
+		s.t.Errorf("the rows are\n%s\nand the ledger's cells\n%s", rows, cells)
+	}
+}
+
 // done reports whether the ledger reaches n offsets of a topic's partitions together.
 func (s *stack) done(topic string, n int) func() bool {
 	return func() bool {
@@ -68,6 +80,7 @@ func TestEveryOffsetHasItsOutcome(t *testing.T) {
 	eventually(t, "all offsets in the ledger", s.done(topics[0], 1605))
 	r.stop()
 	s.accounts(topics[0], 1605, 1600)
+	s.digests()
 	for label, want := range map[string]float64{"stored": 1600, "dead": 4, "expired": 1} {
 		if got := r.metric("events_total", "outcome="+label); got != want {
 			t.Errorf("metric of %s: got %v, want %v", label, got, want)
