@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"strings"
 )
@@ -113,14 +114,6 @@ func validPort(s string) bool {
 	return len(s) >= 1 && len(s) <= 5
 }
 
-// The sizes of the country caches, in sets: 2^19 IPv4 addresses in 4 MiB, of
-// which 200,000 find a place almost always, and 2^16 IPv6 addresses in 1.1 MiB.
-const (
-	ways  = 4
-	bits4 = 17
-	bits6 = 14
-)
-
 // Countries tells the country of an address as two upper-case letters, or "ZZ".
 // One that also has Epoch() uint64 is asked anew after the epoch has changed.
 type Countries interface {
@@ -137,16 +130,11 @@ type countries struct {
 	epoch epochs
 	seen  uint64
 	v4    [][ways]uint64
-	v6    [][ways]entry6
-}
-
-type entry6 struct {
-	addr [16]byte
-	code uint16 // plus one; 0: no entry
+	v6    cache[uint16]
 }
 
 func newCountries(db Countries) *countries {
-	c := &countries{db: db, v4: make([][ways]uint64, 1<<bits4), v6: make([][ways]entry6, 1<<bits6)}
+	c := &countries{db: db, v4: make([][ways]uint64, 1<<addressSets4), v6: newCache[uint16](addressSets6)}
 	if c.epoch, _ = db.(epochs); c.epoch != nil {
 		c.seen = c.epoch.Epoch()
 	}
@@ -160,7 +148,7 @@ func (c *countries) refresh() {
 	}
 	if now := c.epoch.Epoch(); now != c.seen {
 		clear(c.v4)
-		clear(c.v6)
+		clear(c.v6.sets)
 		c.seen = now
 	}
 }
@@ -176,7 +164,7 @@ func (c *countries) of(a netip.Addr) string {
 	}
 	b := a.As4()
 	key := uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8 | uint64(b[3]) | 1<<32
-	set := &c.v4[key*0x9e3779b97f4a7c15>>(64-bits4)]
+	set := &c.v4[key*0x9e3779b97f4a7c15>>(64-addressSets4)]
 	for _, e := range set {
 		if e>>16 == key {
 			return pairs[e&0xffff]
@@ -190,19 +178,12 @@ func (c *countries) of(a netip.Addr) string {
 
 func (c *countries) of6(a netip.Addr) string {
 	b := a.As16()
-	hash := uint64(14695981039346656037)
-	for _, x := range b {
-		hash = (hash ^ uint64(x)) * 1099511628211
-	}
-	set := &c.v6[hash>>(64-bits6)]
-	for i := range set {
-		if set[i].code != 0 && set[i].addr == b {
-			return pairs[set[i].code-1]
-		}
+	key := [2]uint64{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+	if code := c.v6.find(key); code != nil {
+		return pairs[*code]
 	}
 	code := c.ask(a)
-	copy(set[1:], set[:ways-1])
-	set[0] = entry6{b, code + 1}
+	c.v6.put(key, code)
 	return pairs[code]
 }
 

@@ -11,41 +11,46 @@ const (
 	maxAgentName = 40
 	maxMajor     = 5 // digits
 	otherAgent   = "Other"
-	cachedAgents = 8192 // per generation; twice as many at most
+	maxNames     = 4096 // shared strings
 )
 
 // agent is what is kept of a user agent.
 type agent struct{ name, version, os string }
 
-// agents remembers parsed user agents in two generations: when the young one is
-// full it becomes the old one and the old one is forgotten, so that agents that
-// never repeat push out only each other.
+// agents remembers parsed user agents.
 type agents struct {
-	young, old map[string]agent
-	scrub      func(string) ([]byte, bool)
+	known cache[agent]
+	names map[string]string // one copy of each name and version
+	scrub func(string) ([]byte, bool)
 }
 
 func newAgents(scrub func(string) ([]byte, bool)) *agents {
-	return &agents{young: make(map[string]agent), old: make(map[string]agent), scrub: scrub}
+	return &agents{known: newCache[agent](agentSets), names: make(map[string]string), scrub: scrub}
 }
 
 func (c *agents) of(s string) agent {
 	if len(s) > maxAgent {
 		s = s[:maxAgent]
 	}
-	if a, ok := c.young[s]; ok {
-		return a
+	k := c.known.text(s)
+	if a := c.known.find(k); a != nil {
+		return *a
 	}
-	a, ok := c.old[s]
-	if !ok {
-		a = c.parse(s)
-	}
-	if len(c.young) >= cachedAgents {
-		c.young, c.old = c.old, c.young
-		clear(c.young)
-	}
-	c.young[strings.Clone(s)] = a
+	a := c.parse(s)
+	c.known.put(k, a)
 	return a
+}
+
+// shared returns a copy of s that equal strings share.
+func (c *agents) shared(s string) string {
+	if known, ok := c.names[s]; ok {
+		return known
+	}
+	s = strings.Clone(s)
+	if len(c.names) < maxNames {
+		c.names[s] = s
+	}
+	return s
 }
 
 // parse names the agent. A user agent is whatever its sender likes, so a name is
@@ -70,7 +75,7 @@ func (c *agents) parse(s string) agent {
 	if !c.harmless(a.name) || a.name == s && strings.ContainsAny(s, "/(") {
 		return agent{name: otherAgent, os: a.os}
 	}
-	a.name = strings.Clone(a.name)
+	a.name, a.version = c.shared(a.name), c.shared(a.version)
 	return a
 }
 
@@ -101,7 +106,7 @@ func major(v string) string {
 	if n > maxMajor {
 		return ""
 	}
-	return strings.Clone(v[:n])
+	return v[:n]
 }
 
 // known keeps the operating systems that the parser names itself.

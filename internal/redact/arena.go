@@ -9,16 +9,10 @@ const blockSize = 64 << 10
 // twice: it lives as long as a string in it.
 type arena struct{ block strings.Builder }
 
-func (a *arena) keep(parts ...[]byte) string {
-	n := 0
-	for _, p := range parts {
-		n += len(p)
-	}
-	a.room(n)
+func (a *arena) keep(p []byte) string {
+	a.room(len(p))
 	start := a.block.Len()
-	for _, p := range parts {
-		a.block.Write(p)
-	}
+	a.block.Write(p)
 	return a.block.String()[start:]
 }
 

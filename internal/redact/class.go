@@ -35,41 +35,60 @@ var class = func() (t [256]uint8) {
 
 func isAlnum(c byte) bool { return class[c]&(isDigit|isLetter) != 0 }
 
-// Four 16-bit counters share a word, so that one addition per byte counts what
-// could make an address or an e-mail.
+// Counters share a word, so that one addition per byte counts what could make
+// an address or an e-mail.
 const (
 	dots    = 1       // full stops after a digit
 	hyphens = 1 << 16 // hyphens after a digit
 	colons  = 1 << 32
 	marks   = 1 << 48 // % and @
+	digit   = 1 << 63 // no counter: set for digits
 
-	countMask = 1<<16 - 1
+	countMask = 1<<15 - 1
+	always    = colons*countMask | marks*countMask // what counts after any byte
 )
 
-var (
-	weight = [256]uint64{'.': dots, '-': hyphens, ':': colons, '%': marks, '@': marks}
-	// after says which counters the byte before lets count.
-	after = func() (t [256]uint64) {
-		for c := range t {
-			t[c] = countMask<<32 | countMask<<48
-			if class[c]&isDigit != 0 {
-				t[c] = ^uint64(0)
-			}
-		}
-		return t
-	}()
-)
+var weight = func() (t [256]uint64) {
+	t['.'], t['-'], t[':'], t['%'], t['@'] = dots, hyphens, colons, marks, marks
+	for c := '0'; c <= '9'; c++ {
+		t[c] = digit
+	}
+	return t
+}()
 
 // suspicious reports whether s can hold an address or an e-mail at all. Most
 // text cannot, and this is all it costs.
-func suspicious(s string) bool {
+func suspicious[T string | []byte](s T) bool {
 	if len(s) > countMask {
 		return true // a counter could overflow
 	}
-	n, allowed := uint64(0), after[0]
+	n, allowed := uint64(0), uint64(always)
 	for i := range len(s) {
-		n += weight[s[i]] & allowed
-		allowed = after[s[i]]
+		w := weight[s[i]]
+		n += w & allowed
+		allowed = uint64(int64(w)>>63) | always
 	}
-	return n>>48 > 0 || n&countMask >= 3 || n>>16&countMask >= 3 || n>>32&countMask >= 2
+	if n&countMask >= 3 || n>>32&countMask >= 2 || n>>48&countMask > 0 {
+		return true
+	}
+	return n>>16&countMask >= 3 && hyphenQuad(s)
+}
+
+// hyphenQuad reports whether s holds four short numbers joined by hyphens, which
+// an id made of hexadecimal groups seldom does.
+func hyphenQuad[T string | []byte](s T) bool {
+	numbers, digits := 0, 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case class[c]&isDigit != 0:
+			if digits++; numbers == 3 && digits == 1 {
+				return true
+			}
+		case c == '-' && digits >= 1 && digits <= 3:
+			numbers, digits = numbers+1, 0
+		default:
+			numbers, digits = 0, 0
+		}
+	}
+	return false
 }

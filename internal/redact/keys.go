@@ -107,10 +107,10 @@ func newKey(id string, secret []byte) key {
 	return k
 }
 
-// appendHash appends "<key id>:<32 hexadecimal digits>", HMAC-SHA-256 of domain
-// and parts. It spells HMAC out because Sum256 over a scratch buffer costs half
-// of a reset hash.Hash and allocates nothing.
-func (k *key) appendHash(dst, scratch []byte, domain string, parts ...string) (_, _ []byte) {
+// sum is HMAC-SHA-256 of domain and parts, cut to 128 bits. It spells HMAC out
+// because Sum256 over a scratch buffer costs half of a reset hash.Hash and
+// allocates nothing.
+func (k *key) sum(scratch []byte, domain string, parts ...string) (out [hashBytes]byte, _ []byte) {
 	scratch = append(append(scratch[:0], k.inner[:]...), domain...)
 	for i, p := range parts {
 		if i > 0 {
@@ -121,15 +121,24 @@ func (k *key) appendHash(dst, scratch []byte, domain string, parts ...string) (_
 	sum := sha256.Sum256(scratch)
 	scratch = append(append(scratch[:0], k.outer[:]...), sum[:]...)
 	sum = sha256.Sum256(scratch)
-	dst = append(append(dst, k.id...), ':')
-	return hex.AppendEncode(dst, sum[:hashBytes]), scratch
+	copy(out[:], sum[:])
+	return out, scratch
+}
+
+// appendSum appends "<key id>:<32 hexadecimal digits>".
+func (k *key) appendSum(dst []byte, sum *[hashBytes]byte) []byte {
+	return hex.AppendEncode(append(append(dst, k.id...), ':'), sum[:])
+}
+
+func (k *key) text(domain, value string) string {
+	sum, _ := k.sum(nil, domain, value)
+	return string(k.appendSum(nil, &sum))
 }
 
 func (k *Keys) all(domain, value string) []string {
 	out := make([]string, len(k.keys))
 	for i := range k.keys {
-		b, _ := k.keys[i].appendHash(nil, nil, domain, value)
-		out[i] = string(b)
+		out[i] = k.keys[i].text(domain, value)
 	}
 	return out
 }
@@ -156,8 +165,7 @@ func (k *Keys) Session(raw string) []string {
 // Digest returns "<key id>:<hash>" of a record that could not be decoded, under
 // the writing key: it recognises the record again and tells nothing about it.
 func (k *Keys) Digest(value []byte) string {
-	b, _ := k.keys[0].appendHash(nil, nil, domainPayload, string(value))
-	return string(b)
+	return k.keys[0].text(domainPayload, string(value))
 }
 
 // IDs returns the key ids, the writing one first.

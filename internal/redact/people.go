@@ -32,7 +32,7 @@ func (r *Redactor) emailKey(v string) string {
 	if v = normalizeEmail(v); v == "" {
 		return ""
 	}
-	return r.hashed("email:", domainEmail, v)
+	return r.hashed(r.emails, v)
 }
 
 // person returns the stored form of a pseudonym. Its bearer becomes a subject of
@@ -157,7 +157,10 @@ func (r *Redactor) metadata(e *event.Event, row *event.Row) {
 
 // cutQuery removes the query, the fragment and Java's session parameter.
 func cutQuery(s string) string {
-	if i := strings.IndexAny(s, "?#"); i >= 0 {
+	if i := strings.IndexByte(s, '?'); i >= 0 {
+		s = s[:i]
+	}
+	if i := strings.IndexByte(s, '#'); i >= 0 {
 		s = s[:i]
 	}
 	const session = ";jsessionid="

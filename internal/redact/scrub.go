@@ -48,6 +48,9 @@ func (s *scrubber) scrub(text string) ([]byte, bool) {
 			return s.src, round > 0
 		}
 		s.src, s.out = s.out, s.src
+		if !suspicious(s.src) {
+			return s.src, true
+		}
 	}
 	return append(s.src[:0], tooTangled...), true
 }
@@ -58,6 +61,10 @@ func (s *scrubber) pass() bool {
 	v := &s.view
 	t := v.text
 	s.out = s.out[:0]
+	start := isHex // what an address may begin with
+	if bytes.Count(t, []byte{':'}) < 2 {
+		start = isDigit // it can only be IPv4
+	}
 	done := 0 // everything before it has been written
 	put := func(from, to int, mark string) {
 		s.out = append(s.out, s.src[v.source(done):v.source(max(from, done))]...)
@@ -74,12 +81,11 @@ func (s *scrubber) pass() bool {
 			mailFrom, mailTo = v.nextEmail(mailTo)
 			continue
 		}
-		c := t[i]
-		if class[c]&isHex == 0 && c != ':' {
+		if class[t[i]]&start == 0 && (t[i] != ':' || start == isDigit) {
 			i++
 			continue
 		}
-		found, ok, next := v.addressAt(i, done)
+		found, ok, next := v.addressAt(i, done, start == isHex)
 		if !ok {
 			i = min(next, max(mailFrom, i+1))
 			continue
@@ -160,9 +166,9 @@ type literal struct {
 
 // addressAt looks for an address that starts at i, where text before done has
 // been replaced. Without one it returns where to look next.
-func (v *view) addressAt(i, done int) (found literal, ok bool, next int) {
+func (v *view) addressAt(i, done int, v6 bool) (found literal, ok bool, next int) {
 	t := v.text
-	if i == done || class[t[i-1]]&isHex == 0 {
+	if v6 && (i == done || class[t[i-1]]&isHex == 0) {
 		if found, ok = v.v6(i, done); ok {
 			return found, true, 0
 		}
