@@ -99,7 +99,12 @@ func Parse(line []byte, l *Line) error {
 	}
 	agent, _, ok := quoted(line)
 	if !ok {
-		return BadUserAgent
+		// Servers and collectors cut long lines: what is there of the last field
+		// is still a user agent, and the event before it is whole.
+		if len(line) == 0 || line[0] != '"' {
+			return BadUserAgent
+		}
+		agent = line[1:]
 	}
 	if l.UserAgent = l.unescape(agent); bytes.Equal(l.UserAgent, dash) {
 		l.UserAgent = nil
