@@ -47,7 +47,7 @@ func TestDriverTypesRoundTrip(t *testing.T) {
 	for name, method := range methods {
 		t.Run(name, func(t *testing.T) {
 			conn := openDriver(t, withMethod(method))
-			exec(t, conn, `CREATE TABLE kinds (
+			execute(t, conn, `CREATE TABLE kinds (
 				word LowCardinality(String), words Array(LowCardinality(String)), tags Map(String, String),
 				maybe Nullable(String), at DateTime64(3, 'UTC'), day Date, id FixedString(16), n UInt64, f Float64,
 				e Enum8('a' = 1, 'b' = 2), u UUID, ip IPv6, b Bool, d Decimal(18, 4), pair Tuple(a UInt8, b String)
@@ -115,7 +115,7 @@ func TestDriverBatchOfAMillion(t *testing.T) {
 	for _, name := range []string{"none", "lz4"} {
 		t.Run(name, func(t *testing.T) {
 			conn := openDriver(t, withMethod(methods[name]))
-			exec(t, conn, "CREATE TABLE many (n UInt64, s String) ENGINE = MergeTree ORDER BY n")
+			execute(t, conn, "CREATE TABLE many (n UInt64, s String) ENGINE = MergeTree ORDER BY n")
 			batch, err := conn.PrepareBatch(t.Context(), "INSERT INTO many (n, s)")
 			if err != nil {
 				t.Fatal(err)
@@ -140,9 +140,9 @@ func TestDriverBatchOfAMillion(t *testing.T) {
 
 func TestDriverParameters(t *testing.T) {
 	conn := openDriver(t, nil)
-	exec(t, conn, "CREATE TABLE p (n UInt64, s String) ENGINE = MergeTree ORDER BY n")
-	exec(t, conn, "INSERT INTO p VALUES ({n:UInt64}, {s:String})", clickhouse.Named("n", "7"), clickhouse.Named("s", "it's; a \\ tab\t"))
-	exec(t, conn, "INSERT INTO p VALUES (8, ?)", "bound by the driver")
+	execute(t, conn, "CREATE TABLE p (n UInt64, s String) ENGINE = MergeTree ORDER BY n")
+	execute(t, conn, "INSERT INTO p VALUES ({n:UInt64}, {s:String})", clickhouse.Named("n", "7"), clickhouse.Named("s", "it's; a \\ tab\t"))
+	execute(t, conn, "INSERT INTO p VALUES (8, ?)", "bound by the driver")
 	ctx := clickhouse.Context(t.Context(), clickhouse.WithParameters(clickhouse.Parameters{"t": "p", "n": "7"}))
 	var s string
 	if err := conn.QueryRow(ctx, "SELECT s FROM {t:Identifier} WHERE n = {n:UInt64}").Scan(&s); err != nil {
@@ -158,7 +158,7 @@ func TestDriverParameters(t *testing.T) {
 
 func TestDriverErrors(t *testing.T) {
 	conn := openDriver(t, nil)
-	exec(t, conn, "CREATE TABLE e (n UInt64, CONSTRAINT small CHECK n < 10) ENGINE = MergeTree ORDER BY n")
+	execute(t, conn, "CREATE TABLE e (n UInt64, CONSTRAINT small CHECK n < 10) ENGINE = MergeTree ORDER BY n")
 	query := func(text string) func() error {
 		return func() error {
 			rows, err := conn.Query(t.Context(), text)
@@ -269,7 +269,7 @@ func TestDriverCancelsALongQuery(t *testing.T) {
 func TestDriverConcurrentQueries(t *testing.T) {
 	const clients, each = 16, 10
 	conn := openDriver(t, func(o *clickhouse.Options) { o.MaxOpenConns = clients; o.MaxIdleConns = clients })
-	exec(t, conn, "CREATE TABLE c (who UInt64, n UInt64) ENGINE = MergeTree ORDER BY (who, n)")
+	execute(t, conn, "CREATE TABLE c (who UInt64, n UInt64) ENGINE = MergeTree ORDER BY (who, n)")
 	var group sync.WaitGroup
 	failed := make(chan error, clients)
 	for who := range uint64(clients) {

@@ -38,6 +38,10 @@ func TestHTTPAnswers(t *testing.T) {
 		"parameters":                       {"POST", "SELECT {a:Array(UInt8)}, {s:String}", []string{"param_a", "[1,2]", "param_s", `a\tb`}, "[1,2]\ta\\tb"},
 		"other statements":                 {"POST", "EXISTS TABLE nowhere", nil, "0"},
 		"a comment and a semicolon":        {"POST", "-- hello\nSELECT 1; -- bye", nil, "1"},
+		"rows in brackets":                 {"POST", "SELECT number AS n FROM numbers(2) SETTINGS max_block_size = 1 FORMAT JSONEachRow", []string{"output_format_json_array_of_rows", "1"}, "[\n{\"n\":0},\n{\"n\":1}\n]"},
+		"totals":                           {"POST", "SELECT number AS n, count() FROM numbers(2) GROUP BY n WITH TOTALS ORDER BY n", nil, "0\t1\n1\t1\n\n0\t2"},
+		"nothing written":                  {"POST", "SELECT number, throwIf(number = -1) FROM numbers(10) FORMAT Null", nil, ""},
+		"empty texts":                      {"POST", "SELECT '' FROM numbers(3) SETTINGS max_block_size = 1 FORMAT RawBLOB", nil, ""},
 		"no rows":                          {"POST", "SELECT 1 WHERE 0", nil, ""},
 		"waits for the end":                {"POST", "SELECT number FROM numbers(3) SETTINGS max_block_size = 1", []string{"wait_end_of_query", "1"}, "0\n1\n2"},
 		"no word INSERT":                   {"POST", "SELECT 'INSERT INTO t FORMAT CSV 1'", nil, "INSERT INTO t FORMAT CSV 1"},
@@ -71,6 +75,7 @@ func TestHTTPErrors(t *testing.T) {
 		"session":           {"SELECT 1", []string{"session_id", "s"}, 501, "48"},
 		"unknown format":    {"SELECT 1 FORMAT Nonsense", nil, 404, "73"},
 		"unknown format in": {"INSERT INTO FUNCTION null('n UInt8') FORMAT Nonsense 1", nil, 404, "73"},
+		"in format Null":    {"SELECT throwIf(number = 5) FROM numbers(10) FORMAT Null", nil, 500, "395"},
 		"held back":         {"SELECT throwIf(number = 5) FROM numbers(10) SETTINGS max_block_size = 1", []string{"wait_end_of_query", "1"}, 500, "395"},
 	} {
 		t.Run(name, func(t *testing.T) {

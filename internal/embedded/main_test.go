@@ -55,7 +55,7 @@ func dial(t testing.TB, dsn string, change func(*clickhouse.Options)) driver.Con
 	return conn
 }
 
-func exec(t testing.TB, conn driver.Conn, statement string, args ...any) {
+func execute(t testing.TB, conn driver.Conn, statement string, args ...any) {
 	t.Helper()
 	if err := conn.Exec(t.Context(), statement, args...); err != nil {
 		t.Fatalf("%s: %v", statement, err)

@@ -11,9 +11,7 @@ import (
 var libraryName = filepath.Join("engine", "libchdb.so")
 
 // LibraryPath finds the engine's library: CHDB_LIB when it is set, else
-// engine/libchdb.so in LETHE_CACHE when that is set, else in the folder .cache of
-// the checkout that holds the working directory. The error is a sentence that
-// says what to set.
+// engine/libchdb.so in CacheDir. The error is a sentence that says what to set.
 func LibraryPath() (string, error) {
 	if path := os.Getenv("CHDB_LIB"); path != "" {
 		if _, err := os.Stat(path); err != nil {
@@ -21,19 +19,25 @@ func LibraryPath() (string, error) {
 		}
 		return path, nil
 	}
-	cache := os.Getenv("LETHE_CACHE")
-	if cache == "" {
-		root, err := moduleRoot()
-		if err != nil {
-			return "", fmt.Errorf("find ClickHouse engine: %w; set CHDB_LIB to the path of libchdb.so", err)
-		}
-		cache = filepath.Join(root, ".cache")
+	cache, err := CacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find ClickHouse engine: %w; set CHDB_LIB to the path of libchdb.so", err)
 	}
 	path := filepath.Join(cache, libraryName)
 	if _, err := os.Stat(path); err != nil {
 		return "", missingLibrary(path)
 	}
 	return path, nil
+}
+
+// CacheDir is the folder of what `make fetch` brings: .cache in the checkout that
+// holds the working directory.
+func CacheDir() (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(root, ".cache"), nil
 }
 
 func missingLibrary(path string) error {

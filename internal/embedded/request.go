@@ -211,7 +211,7 @@ func readTask(query string, body io.Reader) (task, error) {
 		case s.insert:
 			return task{shape: s, rest: io.MultiReader(bytes.NewReader(head.Bytes()[s.data:]), in)}, nil
 		case complete:
-			return task{shape: s, text: strings.TrimSuffix(head.String(), "\n")}, nil
+			return wholeTask(head.String()), nil
 		case enough:
 			rest, err := io.ReadAll(io.LimitReader(in, maxQuery))
 			if err != nil {
@@ -221,10 +221,15 @@ func readTask(query string, body io.Reader) (task, error) {
 				return task{}, makeException(codeSyntaxError, "SYNTAX_ERROR", "Max query size exceeded")
 			}
 			head.Write(rest)
-			s, _ = readShape(head.String(), true)
-			return task{shape: s, text: head.String()}, nil
+			return wholeTask(head.String()), nil
 		case head.Len() > maxHead:
 			return task{}, makeException(codeSyntaxError, "SYNTAX_ERROR", "Max query size exceeded")
 		}
 	}
+}
+
+// wholeTask is a statement without data.
+func wholeTask(text string) task {
+	s, _ := readShape(text, true)
+	return task{shape: s, text: strings.TrimSuffix(text, "\n")}
 }

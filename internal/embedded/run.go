@@ -17,7 +17,7 @@ func (d *ClickHouse) run(ctx context.Context, c *conn, t task, q *request, mark 
 		return runInsert(c, t, q)
 	case isHello(t.text, q):
 		return runHello(c, t, a)
-	case isStreamed(t.format):
+	case t.isStreamed(t.text, q.settings):
 		done, err := runStream(c, t, q, a)
 		if errNotStreamable(err) {
 			return runWhole(c, t, q, a)

@@ -1,6 +1,9 @@
 package embedded
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // shape is all the door knows of a statement.
 type shape struct {
@@ -77,7 +80,10 @@ func readShape(text string, complete bool) (s shape, enough bool) {
 		return shape{}, false
 	}
 	// INSERT INTO t (a, b) and nothing else: its data is in the format Values.
-	return shape{insert: named && depth == 0, head: text, format: "Values", data: len(text)}, true
+	if !named || depth != 0 {
+		return shape{}, true
+	}
+	return shape{insert: true, head: text, format: "Values", data: len(text)}, true
 }
 
 // skipToData skips the blanks and the one line break between FORMAT and the data,
@@ -121,18 +127,25 @@ func outputFormat(text string) string {
 }
 
 // streamed names the formats whose answers can be cut between blocks and joined
-// again: those without a beginning, an end, or anything between two rows.
+// again: those without a beginning, an end, or anything between two rows, and in
+// which a block is never empty, which is how the engine says that it has no more.
 var streamed = map[string]bool{
-	"native": true, "null": true,
+	"native":    true,
 	"rowbinary": true,
 	"tsv":       true, "tabseparated": true, "tsvraw": true, "tabseparatedraw": true, "raw": true,
-	"csv": true, "lineasstring": true, "rawblob": true,
+	"csv": true, "lineasstring": true,
 	"jsoneachrow": true, "jsonlines": true, "ndjson": true, "jsonstringseachrow": true,
 	"jsoncompacteachrow": true, "jsoncompactstringseachrow": true,
 	"tskv": true, "msgpack": true,
 }
 
-func isStreamed(format string) bool { return streamed[strings.ToLower(format)] }
+// isStreamed reports whether an answer can go out block by block.
+func (s shape) isStreamed(text string, settings []param) bool {
+	// The one setting that gives a line format a beginning and an end.
+	const brackets = "output_format_json_array_of_rows"
+	return streamed[strings.ToLower(s.format)] && !strings.Contains(text, brackets) &&
+		!slices.ContainsFunc(settings, func(p param) bool { return p.name == brackets })
+}
 
 type tokenKind int
 
