@@ -29,7 +29,7 @@ func normalizeEmail(raw string) string {
 	}
 	domain := strings.TrimSuffix(s[at+1:], ".")
 	if isASCII(s) {
-		return s[:at+1] + domain
+		return s[:at+1+len(domain)]
 	}
 	if mapped, err := toASCII.ToASCII(domain); err == nil {
 		domain = mapped

@@ -29,6 +29,7 @@ type Redactor struct {
 	arena     arena
 	version   string
 
+	clean        [event.NumAttrs + 2][]byte // the last text of each few-valued attribute that needed no scrubbing
 	buf, scratch []byte
 	dead         event.Row // of DeadLetter
 	owners       map[string]struct{}
@@ -78,7 +79,8 @@ type step struct {
 type treatment uint8
 
 const (
-	asText treatment = iota
+	asText     treatment = iota
+	asRepeated           // text of few values
 	asPath
 	asNumber
 	asPerson // a pseudonym; the event is about its bearer
@@ -99,6 +101,9 @@ const (
 var steps = func() (s [event.NumAttrs]step) {
 	for t := range event.NumTexts {
 		s[event.Texts[t].From].to = uint8(t)
+		if event.Texts[t].Dictionary {
+			s[event.Texts[t].From].how = asRepeated
+		}
 	}
 	for n := range event.NumNumbers {
 		s[event.Numbers[n].From] = step{asNumber, uint8(n)}
@@ -128,7 +133,7 @@ func (r *Redactor) fill(e *event.Event, row *event.Row) {
 	r.countries.refresh()
 	row.Kind = e.Kind
 	row.OccurredAt = e.Time.Truncate(time.Millisecond)
-	row.Type = r.text(e.Type)
+	row.Type = r.repeated(event.NumAttrs, e.Type)
 	r.identity(e, row)
 	row.SubjectKeys, row.Owners, row.Metadata = row.SubjectKeys[:0], row.Owners[:0], row.Metadata[:0]
 	row.TraceID, row.SpanID = [16]byte{}, [8]byte{}
@@ -144,6 +149,8 @@ func (r *Redactor) fill(e *event.Event, row *event.Row) {
 		switch s.how {
 		case asText:
 			row.Text[s.to] = r.text(v)
+		case asRepeated:
+			row.Text[s.to] = r.repeated(a, v)
 		case asPath:
 			row.Text[s.to] = r.text(cutQuery(v))
 		case asNumber:
@@ -191,9 +198,22 @@ func (r *Redactor) text(s string) string {
 	return s
 }
 
+// repeated is text for attributes of few values: to compare with the last one is
+// cheaper than to look at it again.
+func (r *Redactor) repeated(slot int, s string) string {
+	if string(r.clean[slot]) == s {
+		return s
+	}
+	if out, changed := r.scrubber.scrub(s); changed {
+		return r.arena.keep(out)
+	}
+	r.clean[slot] = append(r.clean[slot][:0], s...)
+	return s
+}
+
 // identity keeps (source, id) unique where scrubbing would make two events one.
 func (r *Redactor) identity(e *event.Event, row *event.Row) {
-	row.Source, row.ID = r.text(e.Source), e.ID
+	row.Source, row.ID = r.repeated(event.NumAttrs+1, e.Source), e.ID
 	_, changed := r.scrubber.scrub(e.ID)
 	if changed || row.Source != e.Source {
 		var sum [hashBytes]byte
