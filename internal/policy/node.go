@@ -113,6 +113,8 @@ func (l *loader) text(n *yaml.Node, path string) string {
 	return n.Value
 }
 
+const maxWords = 128
+
 // words reads one word or a list of different words.
 func (l *loader) words(n *yaml.Node, path string) []string {
 	if n == nil {
@@ -124,8 +126,9 @@ func (l *loader) words(n *yaml.Node, path string) []string {
 		}
 		return nil
 	}
-	if len(n.Content) == 0 {
-		l.fail(n, "%s: the list is empty", path)
+	if len(n.Content) == 0 || len(n.Content) > maxWords {
+		l.fail(n, "%s: want between 1 and %d", path, maxWords)
+		return nil
 	}
 	var words []string
 	for _, c := range n.Content {

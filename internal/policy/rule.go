@@ -13,6 +13,7 @@ type rule struct {
 	at    *yaml.Node
 	class *class
 	kinds event.KindSet
+	named bool // the kinds are written down
 	conds []cond
 	has   []event.Attr // at least one is present
 	lacks []event.Attr // none is present
@@ -22,6 +23,19 @@ type rule struct {
 type cond struct {
 	attr     event.Attr
 	patterns []pattern
+	first    [4]uint64 // the bytes a match can begin with: most values fail here
+}
+
+func newCond(a event.Attr, patterns []pattern) cond {
+	c := cond{attr: a, patterns: patterns}
+	for _, p := range patterns {
+		if p.text == "" {
+			c.first = [4]uint64{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
+			break
+		}
+		c.first[p.text[0]>>6] |= 1 << (p.text[0] & 63)
+	}
+	return c
 }
 
 // pattern is a text, or with a * at its end every text that begins so.
@@ -49,7 +63,7 @@ func (p pattern) covers(q pattern) bool {
 
 func (c *cond) matches(e *event.Event) bool {
 	s := e.Text[c.attr]
-	if s == "" {
+	if s == "" || c.first[s[0]>>6]&(1<<(s[0]&63)) == 0 {
 		return false
 	}
 	for i := range c.patterns {
@@ -108,7 +122,7 @@ func (r *rule) reachable(k event.Kind, before []*rule) bool {
 		for j, c := range r.conds {
 			at := i % len(c.patterns)
 			i /= len(c.patterns)
-			atom.conds[j] = cond{c.attr, c.patterns[at : at+1]}
+			atom.conds[j] = cond{attr: c.attr, patterns: c.patterns[at : at+1]}
 		}
 		if !slices.ContainsFunc(before, func(b *rule) bool { return b.kinds.Has(k) && b.covers(k, &atom) }) {
 			return true
@@ -165,17 +179,27 @@ func (l *loader) rules(n *yaml.Node) []*rule {
 		if r == nil {
 			continue
 		}
-		for _, k := range event.Kinds {
-			if r.kinds.Has(k) && !r.reachable(k, rules) {
-				l.fail(c, "rules: can never match: the rules before it take every such %s event", k)
-			}
-		}
+		l.shadows(r, rules)
 		if r.class != nil {
 			r.class.kinds |= r.kinds
 		}
 		rules = append(rules, r)
 	}
 	return rules
+}
+
+// shadows takes from a rule the kinds that the rules before it leave nothing of.
+// For a rule that names its kinds that is an error, for one that is left nothing too.
+func (l *loader) shadows(r *rule, before []*rule) {
+	for _, k := range event.Kinds {
+		if !r.kinds.Has(k) || r.reachable(k, before) {
+			continue
+		}
+		r.kinds &^= 1 << k
+		if r.named || r.kinds == 0 {
+			l.fail(r.at, "rules: can never match: the rules before it take every such %s event", k)
+		}
+	}
 }
 
 func (l *loader) rule(n *yaml.Node) *rule {
@@ -233,7 +257,7 @@ func (l *loader) when(r *rule, n *yaml.Node) {
 		}
 	}
 	r.kinds = event.AllKinds
-	if asked != 0 {
+	if r.named = asked != 0; r.named {
 		r.kinds = asked
 	}
 	for _, k := range event.Kinds {
@@ -242,12 +266,12 @@ func (l *loader) when(r *rule, n *yaml.Node) {
 		}
 		if name := r.foreign(k); name != "" {
 			r.kinds &^= 1 << k
-			if asked != 0 {
+			if r.named {
 				l.fail(n, "rules: can never match a %s event: it has no %s", k, name)
 			}
 		}
 	}
-	if r.kinds == 0 && asked == 0 {
+	if r.kinds == 0 && !r.named {
 		l.fail(n, "rules: can never match: no kind of event has all of these attributes")
 	}
 }
@@ -275,7 +299,7 @@ func (l *loader) cond(r *rule, key *yaml.Node, a event.Attr, words []string) {
 	if slices.Contains(r.lacks, a) {
 		l.fail(key, "rules: can never match: %s cannot be both there and absent", d.Name)
 	}
-	c := cond{attr: a}
+	var patterns []pattern
 	for _, w := range words {
 		p := newPattern(w)
 		if strings.Contains(p.text, "*") {
@@ -284,12 +308,12 @@ func (l *loader) cond(r *rule, key *yaml.Node, a event.Attr, words []string) {
 		if d.Enum != nil && !slices.ContainsFunc(d.Enum, p.matches) {
 			l.fail(key, "rules: %s: can never match: it is never %q", d.Name, w)
 		}
-		if slices.ContainsFunc(c.patterns, func(o pattern) bool { return o.covers(p) }) {
+		if slices.ContainsFunc(patterns, func(o pattern) bool { return o.covers(p) }) {
 			l.fail(key, "rules: %s: %q can never match: the list has it already", d.Name, w)
 		}
-		c.patterns = append(c.patterns, p)
+		patterns = append(patterns, p)
 	}
-	r.conds = append(r.conds, c)
+	r.conds = append(r.conds, newCond(a, patterns))
 }
 
 // attrs reads a list of attribute names.
