@@ -13,7 +13,7 @@ import (
 func noticeOf(p *policy.Policy, topicAge, deadLetterAge time.Duration) export.Notice {
 	n := export.Notice{
 		Policy: p.Name, Version: p.Version,
-		Recipients: p.Recipients, Regions: regions(p.Regions), Safeguards: p.Safeguards,
+		Recipients: spaced(p.Recipients), Regions: regions(p.Regions), Safeguards: spaced(p.Safeguards),
 		Complaint: p.Complaint, Rights: spaced(p.Rights),
 		Stores: []export.Store{
 			{Name: "source topics", Why: "The queue from which events are read, as they were published. It is no archive and cannot be searched.", GreatestAge: age(topicAge)},

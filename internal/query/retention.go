@@ -119,8 +119,8 @@ func report(p *policy.Policy, facts []event.ClassFacts, ttl map[string]string) r
 				c.From = sc.From
 				c.Section = text(sc.Section)
 			}
-			if !slices.Contains(keeps, sc.Keep) {
-				keeps = append(keeps, sc.Keep)
+			if keep := strings.TrimSpace(sc.Keep + " " + sc.Tier); !slices.Contains(keeps, keep) {
+				keeps = append(keeps, keep)
 			}
 			c.Variants = append(c.Variants, v)
 		}
