@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"compress/gzip"
 	"compress/zlib"
 	"encoding/binary"
@@ -107,7 +108,7 @@ const (
 // client chooses.
 type frameReader struct {
 	in     io.Reader
-	packed []byte
+	packed bytes.Buffer
 	data   []byte
 	unread []byte
 	zstd   *zstd.Decoder
@@ -137,20 +138,25 @@ func (f *frameReader) fill() error {
 	if packed < frameHeader || packed > frameLimit || size > frameLimit {
 		return badFrame("its sizes are impossible")
 	}
-	f.packed = grow(f.packed, int(packed))
-	copy(f.packed, header[frameChecksum:])
-	if _, err := io.ReadFull(f.in, f.packed[frameHeader:]); err != nil {
+	// The buffer grows with what arrives, not with what the header promises.
+	f.packed.Reset()
+	f.packed.Write(header[frameChecksum:])
+	if _, err := io.CopyN(&f.packed, f.in, int64(packed)-frameHeader); err != nil {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return err
 	}
-	sum := city.CH128(f.packed)
+	sum := city.CH128(f.packed.Bytes())
 	if sum.Low != binary.LittleEndian.Uint64(header[:8]) || sum.High != binary.LittleEndian.Uint64(header[8:16]) {
 		return badFrame("its checksum does not match")
 	}
+	body := f.packed.Bytes()[frameHeader:]
+	if method == frameLZ4 && int64(size) > 256*int64(len(body)) { // what LZ4 can reach
+		return badFrame("its sizes are impossible")
+	}
 	f.data = grow(f.data, int(size))
-	switch body := f.packed[frameHeader:]; method {
+	switch method {
 	case frameNone:
 		if len(body) != len(f.data) {
 			return badFrame("its sizes do not match")

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"testing/iotest"
 
 	"github.com/ClickHouse/ch-go/compress"
+	"github.com/go-faster/city"
 )
 
 func TestReadShape(t *testing.T) {
@@ -135,10 +137,54 @@ func FuzzFrameReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := newFrameReader(bytes.NewReader(data))
 		defer r.close()
-		if got, err := io.ReadAll(r); err == nil && len(got) == 0 && len(data) > 0 && len(data) < frameChecksum+frameHeader {
+		if got, err := io.ReadAll(io.LimitReader(r, 64<<20)); err == nil && len(got) == 0 && len(data) > 0 && len(data) < frameChecksum+frameHeader {
 			t.Errorf("got nothing and no error from %d bytes", len(data))
 		}
 	})
+}
+
+func TestFrameReaderRefuses(t *testing.T) {
+	w := compress.NewWriter(0, compress.LZ4)
+	if err := w.Compress([]byte("some data, some data")); err != nil {
+		t.Fatal(err)
+	}
+	resum := func(b []byte) []byte {
+		sum := city.CH128(b[frameChecksum:])
+		binary.LittleEndian.PutUint64(b[:8], sum.Low)
+		binary.LittleEndian.PutUint64(b[8:16], sum.High)
+		return b
+	}
+	set := func(at int, v uint32) []byte {
+		b := bytes.Clone(w.Data)
+		binary.LittleEndian.PutUint32(b[at:], v)
+		return resum(b)
+	}
+	for name, c := range map[string]struct {
+		data  []byte
+		short bool // it ends early, and what comes next may still be right
+	}{
+		"half a header":                {w.Data[:10], true},
+		"half a body":                  {w.Data[:len(w.Data)-1], true},
+		"a promise of a gigabyte":      {set(17, frameLimit), true},
+		"a promise of more":            {set(17, frameLimit+1), false},
+		"smaller than its header":      {set(17, frameHeader-1), false},
+		"unpacked to a gigabyte":       {set(21, frameLimit), false},
+		"unpacked to less":             {set(21, 1), false},
+		"an unknown method":            {resum(append(bytes.Clone(w.Data[:16]), append([]byte{0x11}, w.Data[17:]...)...)), false},
+		"a checksum of something else": {append(make([]byte, 16), w.Data[16:]...), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newFrameReader(bytes.NewReader(c.data))
+			defer r.close()
+			got, err := io.ReadAll(r)
+			if want := codeCannotDecompress; !c.short && asException(err).code != want {
+				t.Errorf("got %q and %v, want code %d", got, err, want)
+			}
+			if c.short && !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("got %q and %v, want io.ErrUnexpectedEOF", got, err)
+			}
+		})
+	}
 }
 
 func TestFramesRoundTrip(t *testing.T) {
