@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/daemon"
@@ -33,6 +34,7 @@ func run(healthcheck bool) error {
 	if healthcheck {
 		return service.Healthy(context.Background(), cfg.MetricsAddr)
 	}
+	debug.SetMemoryLimit(int64(cfg.MemoryLimit))
 	return service.Run(cfg.Log, cfg.MetricsAddr, cfg.StopTimeout, service.IngestParts,
 		func(ctx context.Context, d *daemon.Daemon, log *slog.Logger) error {
 			return service.Ingest(ctx, d, cfg, log)

@@ -48,7 +48,7 @@ func newGenerator(seed uint64, end time.Time) *generator {
 }
 
 func (g *generator) agent(i int) string {
-	return fmt.Sprintf("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/%d.0.%d.%d Safari/537.36",
+	return fmt.Sprintf("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/%d.0.%d.%d Safari/537.36",
 		80+i%60, 1000+i/60, g.rng.IntN(200))
 }
 
@@ -70,9 +70,9 @@ func (g *generator) next() []byte {
 
 	b := append(g.buf[:0], `{"specversion":"1.0","id":"`...)
 	b = fmt.Appendf(b, "%08x-%04x-7%03x-8%03x-%012x", g.rng.Uint32(), g.rng.IntN(1<<16), g.rng.IntN(1<<12), g.rng.IntN(1<<12), i)
-	b = append(b, `","source":"/svc/api","type":"com.example.request.completed.v1","time":"`...)
+	b = append(b, `","source":"/svc/api","type":"request.completed.v1","time":"`...)
 	b = at.AppendFormat(b, "2006-01-02T15:04:05.000Z")
-	b = append(b, `","datacontenttype":"application/json","data":{"http.request.method":"GET","http.route":"/v1/workspaces/{id}/builds","url.path":"`...)
+	b = append(b, `","data":{"http.request.method":"GET","http.route":"/v1/workspaces/{id}/builds","url.path":"`...)
 	b = append(b, path...)
 	b = append(b, `","http.response.status_code":`...)
 	b = strconv.AppendInt(b, int64(200+g.rng.IntN(4)*100), 10)

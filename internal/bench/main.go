@@ -46,9 +46,14 @@ func run(ctx context.Context) error {
 	check := flag.Bool("check", false, "fail when the ratio or the memory is beyond its limit")
 	bin := flag.String("bin", "bin", "folder of the built programs")
 	asNaive := flag.Bool("naive", false, "be the naive loop (the benchmark starts itself so)")
-	broker := flag.String("broker", "", "with -naive: broker to read from")
+	broker := flag.String("broker", "", "with -naive and -publish-only: the broker")
 	dsn := flag.String("dsn", "", "with -naive: database to write to")
+	only := flag.Bool("publish-only", false, "publish the events to -broker and end, to look at the ingester by hand")
 	flag.Parse()
+	if *only {
+		_, err := publish(ctx, *broker, *events)
+		return err
+	}
 	if *asNaive {
 		return naive(ctx, *broker, *dsn, *events)
 	}

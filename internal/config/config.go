@@ -129,6 +129,7 @@ type Ingest struct {
 	BatchBytes  Bytes         `env:"BATCH_BYTES" envDefault:"32MiB" help:"Bytes in memory after which a batch is inserted."`
 	BatchAge    time.Duration `env:"BATCH_AGE" envDefault:"1s" help:"Age at which a batch is inserted, however small."`
 	FetchBytes  Bytes         `env:"FETCH_BYTES" envDefault:"8MiB" help:"Bytes asked of a broker at a time, and held in memory, before they are worked on."`
+	MemoryLimit Bytes         `env:"MEMORY_LIMIT" envDefault:"200MiB" help:"Memory the process aims to stay below: the closer it comes, the harder the garbage collector works. Grows with BATCH_BYTES, FETCH_BYTES and the number of cores."`
 	StopTimeout time.Duration `env:"STOP_TIMEOUT" envDefault:"25s" help:"Time a stop may take: the last batch is finished or left for the next start."`
 	MetricsAddr string        `env:"METRICS_ADDR" envDefault:"127.0.0.1:9464" help:"Address of /metrics, /healthz and /readyz; profiles too where it is a loopback address."`
 }
@@ -145,6 +146,7 @@ func (c *Ingest) validate(p *problems) {
 	}
 	between(p, "BATCH_BYTES", c.BatchBytes, 64<<10, 4<<30)
 	between(p, "FETCH_BYTES", c.FetchBytes, 64<<10, 1<<30)
+	between(p, "MEMORY_LIMIT", c.MemoryLimit, 64<<20, 1<<40)
 	spans(p, "BATCH_AGE", c.BatchAge, 10*time.Millisecond, 10*time.Minute)
 	spans(p, "STOP_TIMEOUT", c.StopTimeout, time.Second, 10*time.Minute)
 	address(p, "METRICS_ADDR", c.MetricsAddr)
