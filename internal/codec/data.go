@@ -112,7 +112,7 @@ func (d *Decoder) setText(a event.Attr, def *event.Attribute, v string) {
 		case def.Tag == event.Content:
 			v = cut(v, def.Max)
 		case a == event.UserAgent:
-			v = v[:def.Max] // parsed, never stored
+			v = v[:runeStart(v, def.Max)] // parsed, never stored
 		case a == event.ClientAddress:
 			// A chain keeps its whole addresses; half of one would be another one.
 			if v = v[:max(0, strings.LastIndexByte(v[:def.Max], ','))]; v == "" {
@@ -144,14 +144,19 @@ const ellipsis = "…"
 // What could be the beginning of an address goes too: the scrubber would not
 // know half an address for one.
 func cut(v string, limit int) string {
-	n := limit - len(ellipsis)
-	for n > 0 && !utf8.RuneStart(v[n]) {
-		n--
-	}
+	n := runeStart(v, limit-len(ellipsis))
 	for n > 0 && inAddress(v[n-1]) {
 		n--
 	}
 	return v[:n] + ellipsis
+}
+
+// runeStart returns the last index up to n where a letter of v begins.
+func runeStart(v string, n int) int {
+	for n > 0 && !utf8.RuneStart(v[n]) {
+		n--
+	}
+	return n
 }
 
 func inAddress(c byte) bool {

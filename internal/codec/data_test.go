@@ -30,6 +30,7 @@ func TestValues(t *testing.T) {
 		{"enumeration", event.Audit, `"staff"`, event.ActorType, "staff"},
 		{"upper-case hex", event.Audit, `"00F067AA0BA902B7"`, event.SpanID, "00F067AA0BA902B7"},
 		{"long user agent", event.Request, `"` + strings.Repeat("x", 3000) + `"`, event.UserAgent, strings.Repeat("x", 2048)},
+		{"long user agent cut inside a letter", event.Request, `"` + strings.Repeat("x", 2047) + `éé"`, event.UserAgent, strings.Repeat("x", 2047)},
 		{"long chain", event.Request, `"192.0.2.7,` + strings.Repeat(" ", 2036) + `,192.0.2.77"`, event.ClientAddress, "192.0.2.7," + strings.Repeat(" ", 2036)},
 		{"long address", event.Request, `"` + strings.Repeat("1", 3000) + `"`, event.ClientAddress, ""},
 		{"long reason", event.Audit, `"` + strings.Repeat("x", 300) + `"`, event.EventReason, strings.Repeat("x", 253) + "…"},

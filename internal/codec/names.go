@@ -85,7 +85,8 @@ func (d *Decoder) refused(name string) bool {
 func (d *Decoder) matchRefused(name string) bool {
 	// In d.name: the name in lower case with dots, a dot around it, then the
 	// same without dots.
-	b := append(d.name[:0], '.')
+	b := d.name[:0]
+	b = append(b, '.')
 	for i := range len(name) {
 		switch c := name[i]; {
 		case 'A' <= c && c <= 'Z':
