@@ -2,10 +2,11 @@ package redact
 
 import "hash/maphash"
 
-// ways is how many places a key has; two entries of 32 bytes are a cache line.
-const ways = 2
+// ways is how many places a key has. With four, nearly every key of a half-full
+// cache finds one.
+const ways = 4
 
-// cache is a set-associative memory of fixed size: a new entry drops the older
+// cache is a set-associative memory of fixed size: a new entry drops the oldest
 // one of its set. It holds no keys, only 128 bits of each, which are exact for
 // addresses and as good as exact for text: a seed unknown to the sender makes
 // them, and of a million values two collide once in 10^26 runs.
@@ -54,12 +55,12 @@ func (c *cache[V]) put(key [2]uint64, value V) {
 	set[0] = cached[V]{key, value}
 }
 
-// The sizes of the caches, in sets of two.
+// The sizes of the caches, in sets of four.
 const (
-	addressSets4 = 18 // 2^19 IPv4 addresses, 4 MiB: 200,000 nearly all find a place
-	addressSets6 = 15 // 1.5 MiB
-	hashSets     = 16 // 4 MiB for e-mails, 4 MiB for sessions
-	agentSets    = 13 // 1 MiB and the strings
+	addressSets4 = 17 // 2^19 IPv4 addresses, 4 MiB
+	addressSets6 = 14 // 2^16 IPv6 addresses, 1.5 MiB
+	hashSets     = 15 // 2^17 e-mails and as many sessions, 4 MiB each
+	agentSets    = 13 // 2^15 user agents, 2 MiB and the strings
 )
 
 // hashes remembers the keyed hashes of one kind of value.

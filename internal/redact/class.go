@@ -56,22 +56,49 @@ var weight = func() (t [256]uint64) {
 	return t
 }()
 
-// suspicious reports whether s can hold an address or an e-mail at all. Most
-// text cannot, and this is all it costs.
-func suspicious[T string | []byte](s T) bool {
-	if len(s) > countMask {
-		return true // a counter could overflow
-	}
-	n, allowed := uint64(0), uint64(always)
+// count adds what the bytes of s weigh, where allowed counts at the first of
+// them; it returns the sum and what counts at the next one.
+func count[T string | []byte](s T, n, allowed uint64) (uint64, uint64) {
 	for i := range len(s) {
 		w := weight[s[i]]
 		n += w & allowed
 		allowed = uint64(int64(w)>>63) | always
 	}
-	if n&countMask >= 3 || n>>32&countMask >= 2 || n>>48&countMask > 0 {
-		return true
+	return n, allowed
+}
+
+// suspicious reports whether s can hold an address or an e-mail at all. Most
+// text cannot, and this is all it costs.
+func suspicious(s string) bool {
+	if len(s) > countMask {
+		return true // a counter could overflow
 	}
-	return n>>16&countMask >= 3 && hyphenQuad(s)
+	whole, n, allowed := s, uint64(0), uint64(always)
+	for ; len(s) >= 8; s = s[8:] {
+		word := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		if weightless(word) {
+			allowed = uint64(int64(weight[s[7]])>>63) | always
+			continue
+		}
+		n, allowed = count(s[:8], n, allowed)
+	}
+	n, _ = count(s, n, allowed)
+	return heavy(n) || n>>16&countMask >= 3 && hyphenQuad(whole)
+}
+
+// weightless reports, for eight bytes at once, that none of them counts: all are
+// above the full stop, and none is a colon or an at sign. It may miss some.
+func weightless(word uint64) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	colon, at := word^':'*ones, word^'@'*ones
+	return (word|(word-'/'*ones)|(colon-ones)|(at-ones))&tops == 0
+}
+
+// heavy reports whether what was counted is enough for an address or an e-mail,
+// hyphens aside.
+func heavy(n uint64) bool {
+	return n&countMask >= 3 || n>>32&countMask >= 2 || n>>48&countMask > 0
 }
 
 // hyphenQuad reports whether s holds four short numbers joined by hyphens, which

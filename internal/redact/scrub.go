@@ -48,7 +48,7 @@ func (s *scrubber) scrub(text string) ([]byte, bool) {
 			return s.src, round > 0
 		}
 		s.src, s.out = s.out, s.src
-		if !suspicious(s.src) {
+		if n, _ := count(s.src, 0, always); len(s.src) <= countMask && !heavy(n) && !hyphenQuad(s.src) {
 			return s.src, true
 		}
 	}

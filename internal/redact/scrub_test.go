@@ -269,3 +269,31 @@ func FuzzScrub(f *testing.F) {
 		}
 	})
 }
+
+// TestSuspiciousMissesNothing compares the quick look with the slow search: it
+// may only pass over text in which the search finds nothing.
+func TestSuspiciousMissesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := rapid.OneOf(address4, address6).Draw(t, "address")
+		in := rapid.StringMatching(`[a-z0-9/]{0,12}[ /=]`).Draw(t, "before") + rapid.SampledFrom(forms(a)).Draw(t, "form")
+		s := newScrubber()
+		s.src = []byte(in)
+		if s.pass() && !suspicious(in) {
+			t.Fatalf("%q is not suspicious", in)
+		}
+	})
+}
+
+func TestWeightless(t *testing.T) {
+	for c := range 256 {
+		for place := range 8 {
+			word := uint64('a')*0x0101010101010101&^(0xff<<(8*place)) | uint64(c)<<(8*place)
+			counts := weight[c]&^digit != 0
+			if got := weightless(word); got && counts {
+				t.Errorf("%q at %d counts and is passed over", byte(c), place)
+			} else if plain := c >= '/' && c < 0x80 && !counts; plain && !got {
+				t.Errorf("%q at %d is looked at", byte(c), place)
+			}
+		}
+	}
+}
