@@ -253,13 +253,7 @@ func TestLoad(t *testing.T) {
 // decides on every kind of event without a panic and with a known class.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(small))
-	for _, name := range five {
-		text, err := os.ReadFile("../../schemas/policies/" + name + ".yaml")
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(text)
-	}
+	f.Add([]byte("policy: a\nclasses: {a: {keep: 1y, from: event}}\nrules: [{class: a, when: {kind: audit}}]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := Parse("fuzz.yaml", data)
 		if err != nil {
