@@ -154,7 +154,7 @@ func newRoute(i *Ingester, gen *kafka.Generation, parts []*partition) *route {
 	r := &route{
 		Ingester: i, gen: i.fence(gen), id: gen.ID, parts: parts, places: make(map[place]*partition, len(parts)),
 		budget: newBudget(i.o.FetchBytes), ready: make(chan *partition, len(parts)),
-		open: make(chan *batch, 1), full: make(chan *batch), free: make(chan *batch, 1),
+		open: make(chan *batch, 1), full: make(chan *batch), free: make(chan *batch, len(i.batches)),
 	}
 	for _, p := range parts {
 		r.places[p.place] = p
@@ -176,17 +176,20 @@ func (b *batch) entries(generation generationID, policyVersion string) []ledger.
 	return entries
 }
 
-// token names the batch for ClickHouse's deduplication: the exact offsets, and
-// the digests of the rows in each class. The digests matter after a restart with
-// another policy or at another time, when the same offsets may make other rows:
-// under the old token those would be taken for stored.
-func token(entries []ledger.Entry) string {
+// token names the batch for ClickHouse's deduplication: this process, the exact
+// offsets, and the digests of the rows in each class. It makes a repeated try of
+// one batch store nothing twice, and nothing more. A token that outlived the
+// process would swallow rows that have gone since (a dropped partition, a
+// restored table, another policy) while the ledger says that they are stored;
+// repeats after a restart collapse by themselves.
+func token(process string, entries []ledger.Entry) string {
 	h := sha256.New()
 	number := func(n uint64) { _, _ = h.Write(binary.BigEndian.AppendUint64(nil, n)) }
 	text := func(s string) {
 		number(uint64(len(s)))
 		_, _ = io.WriteString(h, s)
 	}
+	text(process)
 	for _, e := range entries {
 		text(e.Cluster)
 		text(e.Topic)

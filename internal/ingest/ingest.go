@@ -17,6 +17,7 @@ package ingest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -191,6 +192,7 @@ type Ingester struct {
 
 	fence func(committer) committer // for tests of failing commits
 
+	process string // random: names this process in tokens
 	cluster string
 	workers []*worker // with their caches, kept from one generation to the next
 	batches [2]*batch // one fills while the other is inserted
@@ -211,9 +213,9 @@ func New(o Options) (*Ingester, error) {
 	i := &Ingester{
 		o: o, log: o.Log, fetch: client,
 		client: &kafka.Client{Addr: addr, Transport: o.Transport, Timeout: requestTimeout},
-		status: newStatus(o.Health),
-		fence:  func(c committer) committer { return c },
-		kinds:  make(map[string]event.Kind, event.NumKinds),
+		status: newStatus(o.Health), process: rand.Text(),
+		fence: func(c committer) committer { return c },
+		kinds: make(map[string]event.Kind, event.NumKinds),
 	}
 	for k, t := range o.Topics {
 		i.kinds[t] = event.Kind(k)

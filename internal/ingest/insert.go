@@ -29,7 +29,7 @@ func (r *route) insertAll(ctx context.Context) error {
 func (r *route) store(ctx context.Context, b *batch) error {
 	slices.SortFunc(b.spans, func(x, y *span) int { return x.part.index - y.part.index })
 	entries := b.entries(r.id, r.o.PolicyVersion)
-	name := token(entries)
+	name := token(r.process, entries)
 	first, next := offsets(b.spans, entries)
 
 	began := time.Now()
