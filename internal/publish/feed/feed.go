@@ -28,8 +28,8 @@ const Stdin = "-"
 // Bounds of a chunk: the messages that are published in one call, after which
 // the state file may move on.
 const (
-	chunkEvents = 4000
-	chunkBytes  = 4 << 20
+	chunkEvents = 16000
+	chunkBytes  = 8 << 20
 )
 
 // grace is the time that a stopped run waits for the chunk on its way.
@@ -176,9 +176,9 @@ func (f *Feed) Run(ctx context.Context, inputs ...string) (Progress, error) {
 	if f.state, err = loadState(f.opts.StatePath, f.opts.Forget); err != nil {
 		return f.at, err
 	}
-	if !f.opts.Resume {
+	if !f.opts.Resume || len(f.state.Inputs) == 0 {
 		f.state.Inputs, f.state.Times = map[string]position{}, f.opts.ShiftTo
-	} else if len(f.state.Inputs) > 0 && f.state.Times != f.opts.ShiftTo {
+	} else if f.state.Times != f.opts.ShiftTo {
 		return f.at, errors.New("continue the last run: it shifted times otherwise; give the same shift, or start over without resuming")
 	}
 	if err := f.decideShift(ctx, inputs); err != nil {
