@@ -103,33 +103,44 @@ func TestOneEngineAtATime(t *testing.T) {
 }
 
 func TestLibraryPath(t *testing.T) {
-	cache := t.TempDir()
-	library := filepath.Join(cache, "engine", "libchdb.so")
-	if err := os.MkdirAll(filepath.Dir(library), 0o700); err != nil {
-		t.Fatal(err)
+	root := t.TempDir()
+	library := filepath.Join(root, ".cache", "engine", "libchdb.so")
+	inside := filepath.Join(root, "internal")
+	for _, dir := range []string{filepath.Dir(library), inside} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Setenv("CHDB_LIB", "")
-	t.Setenv("LETHE_CACHE", cache)
-	if _, err := embedded.LibraryPath(); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "make fetch") || !strings.Contains(err.Error(), "CHDB_LIB") {
-		t.Errorf("got %v, want what to do", err)
+	t.Chdir(inside)
+	refused := func(what string) {
+		t.Helper()
+		if _, err := embedded.LibraryPath(); err == nil || !strings.Contains(err.Error(), "CHDB_LIB") {
+			t.Errorf("%s: got %v, want what to set", what, err)
+		}
 	}
-	if err := os.WriteFile(library, nil, 0o600); err != nil {
-		t.Fatal(err)
+	found := func(want string) {
+		t.Helper()
+		if got, err := embedded.LibraryPath(); err != nil || got != want {
+			t.Errorf("got %s, %v, want %s", got, err, want)
+		}
 	}
-	if got, err := embedded.LibraryPath(); err != nil || got != library {
-		t.Errorf("got %s, %v, want %s", got, err, library)
+	write := func(path string) {
+		t.Helper()
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	own := filepath.Join(cache, "own.so")
+	refused("outside a checkout")
+	write(filepath.Join(root, "go.mod"))
+	refused("with an empty cache")
+	write(library)
+	found(library)
+	own := filepath.Join(root, "own.so")
 	t.Setenv("CHDB_LIB", own)
-	if _, err := embedded.LibraryPath(); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("got %v for a CHDB_LIB that is not there, want os.ErrNotExist", err)
-	}
-	if err := os.WriteFile(own, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := embedded.LibraryPath(); err != nil || got != own {
-		t.Errorf("got %s, %v, want %s", got, err, own)
-	}
+	refused("with a CHDB_LIB that is not there")
+	write(own)
+	found(own)
 }
 
 // The engine must leave the signals to Go.
