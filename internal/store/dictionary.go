@@ -24,7 +24,11 @@ type dictionary struct {
 
 type span struct{ at, n uint32 }
 
-type entry struct{ hash, number uint32 } // number 0: free
+// entry holds the span, too: finding a value touches one place less.
+type entry struct {
+	hash, number uint32 // number 0: free
+	span
+}
 
 var seed = maphash.MakeSeed()
 
@@ -93,9 +97,13 @@ func (c *dictionary) number(v string) uint32 {
 	}
 	mask := uint32(len(c.slots) - 1)
 	i := hash & mask
-	for c.slots[i].number != 0 {
-		if c.slots[i].hash == hash && string(c.value(c.slots[i].number)) == v {
-			return c.slots[i].number
+	for {
+		e := &c.slots[i]
+		if e.number == 0 {
+			break
+		}
+		if e.hash == hash && int(e.n) == len(v) && string(c.values[e.at:e.at+e.n]) == v {
+			return e.number
 		}
 		i = (i + 1) & mask
 	}
@@ -106,7 +114,7 @@ func (c *dictionary) number(v string) uint32 {
 	c.values = binary.AppendUvarint(c.values, uint64(len(v)))
 	c.spans = append(c.spans, span{uint32(len(c.values)), uint32(len(v))})
 	c.values = append(c.values, v...)
-	c.slots[i] = entry{hash, number}
+	c.slots[i] = entry{hash, number, c.spans[number]}
 	return number
 }
 

@@ -84,7 +84,13 @@ func (c *sortedColumn) EncodeState(b *proto.Buffer) {
 
 func (c *sortedColumn) EncodeColumn(b *proto.Buffer) { b.Buf = c.encode(b.Buf, c.order) }
 
-func (c *sortedColumn) WriteColumn(w *proto.Writer) { w.ChainBuffer(c.EncodeColumn) }
+// WriteColumn sends the column at once, so that the native protocol, too, never
+// holds a whole block a second time. A write that fails breaks the connection;
+// the client's own next write reports it.
+func (c *sortedColumn) WriteColumn(w *proto.Writer) {
+	w.ChainBuffer(c.EncodeColumn)
+	_, _ = w.Flush()
+}
 
 // httpSender posts blocks in the Native format.
 type httpSender struct {

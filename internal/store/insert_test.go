@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -183,6 +184,12 @@ func TestColumnsDecode(t *testing.T) {
 					t.Fatalf("revision %d, row %d: id %s with %s", revision, i, id, region)
 				}
 			}
+			var written bytes.Buffer
+			w := proto.NewWriter(&written, new(proto.Buffer))
+			err := (proto.Block{Columns: len(in), Rows: d.rows, Info: proto.BlockInfo{BucketNum: -1}}).WriteBlock(w, revision, in)
+			if _, flushed := w.Flush(); err != nil || flushed != nil || !bytes.HasSuffix(written.Bytes(), buf.Buf) {
+				t.Errorf("revision %d: the block written column by column differs (%v, %v)", revision, err, flushed)
+			}
 			if revision == 0 {
 				streamed, err := io.ReadAll(&blockReader{in: d.input(), rows: d.rows})
 				if err != nil || !bytes.Equal(streamed, buf.Buf) {
@@ -191,6 +198,41 @@ func TestColumnsDecode(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestBatchMemory holds 100,000 ordinary rows, sorted and encoded, to 40 MB.
+func TestBatchMemory(t *testing.T) {
+	g := newGenerator()
+	g.rows(500)
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	b := newBatch()
+	for range 100_000 / 500 {
+		for _, r := range g.rows(500) {
+			b.Add(&r)
+		}
+	}
+	var readers []*blockReader
+	for _, d := range b.sorted() {
+		d.sort()
+		r := &blockReader{in: d.input(), rows: d.rows}
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			t.Fatal(err)
+		}
+		readers = append(readers[:0], r) // one block is sent at a time
+	}
+	if got := heap() - before; got > 40_000_000 {
+		t.Errorf("got %d bytes, want at most 40 MB", got)
+	}
+	if got := b.Bytes(); got > 40_000_000 || got < 20_000_000 {
+		t.Errorf("Bytes says %d", got)
+	}
+	runtime.KeepAlive(readers)
 }
 
 func TestWideDictionary(t *testing.T) {
