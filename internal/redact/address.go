@@ -130,11 +130,12 @@ type countries struct {
 	epoch epochs
 	seen  uint64
 	v4    [][ways]uint64
+	shift uint // that leaves the bits which choose a set of v4
 	v6    cache[uint16]
 }
 
 func newCountries(db Countries) *countries {
-	c := &countries{db: db, v4: make([][ways]uint64, 1<<addressSets4), v6: newCache[uint16](addressSets6)}
+	c := &countries{db: db, v4: make([][ways]uint64, 1<<addressSets4), shift: 64 - addressSets4, v6: newCache[uint16](addressSets6)}
 	if c.epoch, _ = db.(epochs); c.epoch != nil {
 		c.seen = c.epoch.Epoch()
 	}
@@ -164,7 +165,7 @@ func (c *countries) of(a netip.Addr) string {
 	}
 	b := a.As4()
 	key := uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8 | uint64(b[3]) | 1<<32
-	set := &c.v4[key*0x9e3779b97f4a7c15>>(64-addressSets4)]
+	set := &c.v4[key*0x9e3779b97f4a7c15>>c.shift]
 	for _, e := range set {
 		if e>>16 == key {
 			return pairs[e&0xffff]

@@ -105,14 +105,15 @@ func TestCountriesAreCached(t *testing.T) {
 func TestCacheTellsAddressesApart(t *testing.T) {
 	db := lastOctet{}
 	c := newCountries(db)
+	c.v4, c.shift, c.v6 = c.v4[:1<<10], 64-10, newCache[uint16](10)
 	for round := range 2 {
-		for i := range 1 << 20 {
-			a := netip.AddrFrom4([4]byte{byte(i>>16) + 64, byte(i >> 8), byte(i), byte(i * 7)})
+		for i := range 1 << 16 {
+			a := netip.AddrFrom4([4]byte{64, byte(i >> 8), byte(i), byte(i * 7)})
 			if public(a) && c.of(a) != db.Country(a) {
 				t.Fatalf("round %d: %v is %s, want %s", round, a, c.of(a), db.Country(a))
 			}
 			b := netip.AddrFrom16([16]byte{0: 0x2a, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
-			if i < 1<<17 && c.of(b) != db.Country(b) {
+			if c.of(b) != db.Country(b) {
 				t.Fatalf("round %d: %v is %s, want %s", round, b, c.of(b), db.Country(b))
 			}
 		}

@@ -105,15 +105,16 @@ func (v *view) dotted(r *run, done int) (literal, bool) {
 // label begins with anything but a digit, as the label of a version does not.
 func (v *view) host(i int) (host, inHost bool) {
 	t := v.text
-	if i+1 >= len(t) || t[i] != '.' || t[i+1] == '.' || class[t[i+1]]&isDomain == 0 {
+	named := func(i int) bool { return i < len(t) && (isAlnum(t[i]) || t[i] == '-' || t[i] == '_') }
+	if i >= len(t) || t[i] != '.' || !named(i+1) {
 		return false, false
 	}
 	label := i + 1
-	for j := label; j < len(t) && class[t[j]]&isDomain != 0; j++ {
+	for j := label; named(j) || j < len(t) && t[j] == '.' && named(j+1); j++ {
 		if j-i > maxHost {
 			return true, true
 		}
-		if t[j] == '.' && j+1 < len(t) && t[j+1] != '.' && class[t[j+1]]&isDomain != 0 {
+		if t[j] == '.' {
 			label = j + 1
 		}
 	}
