@@ -226,7 +226,7 @@ func TestDriverErrorInTheMiddleOfPackedAnswers(t *testing.T) {
 	for name, method := range methods {
 		t.Run(name, func(t *testing.T) {
 			conn := openDriver(t, withMethod(method))
-			rows, err := conn.Query(t.Context(), "SELECT number, randomString(20), throwIf(number = 500000) FROM numbers(1000000) SETTINGS max_block_size = 10000, max_threads = 1")
+			rows, err := conn.Query(t.Context(), "SELECT number, randomString(20), throwIf(number = 50000) FROM numbers(100000) SETTINGS max_block_size = 1000, max_threads = 1")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -239,8 +239,8 @@ func TestDriverErrorInTheMiddleOfPackedAnswers(t *testing.T) {
 			if err := rows.Err(); !errors.As(err, &exception) || exception.Code != 395 {
 				t.Errorf("got %v after %d rows, want an exception with code 395", err, read)
 			}
-			if read == 0 || read >= 500_000 {
-				t.Errorf("got %d rows before the error, want some and fewer than 500000", read)
+			if read == 0 || read >= 50_000 {
+				t.Errorf("got %d rows before the error, want some and fewer than 50000", read)
 			}
 		})
 	}

@@ -47,7 +47,7 @@ func TestStreamedAnswerIsBounded(t *testing.T) {
 	d.post("SELECT randomString(1000) FROM numbers(10000) FORMAT RowBinary").must(t) // warm
 	var got int64
 	grown := peak(t, func() {
-		answer, err := d.client.Do(d.request(t.Context(), strings.NewReader("SELECT repeat('0123456789', 100) AS s FROM numbers(2150000) FORMAT RowBinary")))
+		answer, err := d.client.Do(d.request(t.Context(), strings.NewReader("SELECT repeat('0123456789', 100) AS s FROM numbers(2150000) SETTINGS max_block_size = 16384 FORMAT RowBinary")))
 		if err != nil {
 			t.Fatal(err)
 		}
