@@ -3,6 +3,7 @@ package fetch
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"io"
 	"time"
@@ -168,7 +169,7 @@ func decodeKafkaGo(raw []byte) ([]Record, error) {
 	var records []Record
 	for set.Records != nil {
 		r, err := set.Records.ReadRecord()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -199,7 +199,7 @@ type response struct {
 	Topics         []responseTopic `kafka:"min=v0,max=v11"`
 }
 
-func (*response) ApiKey() protocol.ApiKey { return protocol.Fetch }
+func (*response) ApiKey() protocol.ApiKey { return protocol.Fetch } //nolint:revive // the name is kafka-go's
 
 type responseTopic struct {
 	Topic      string              `kafka:"min=v0,max=v11"`

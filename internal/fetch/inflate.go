@@ -67,7 +67,8 @@ func (z *inflater) decode(code uint16, src []byte) ([]byte, error) {
 	if code == plain {
 		return src, nil
 	}
-	dst, err := z.buffer(), error(nil)
+	dst := z.buffer()
+	var err error
 	switch code {
 	case codeGzip:
 		dst, err = z.gunzip(dst, src)

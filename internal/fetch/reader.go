@@ -273,7 +273,7 @@ func (r *Reader) record(rec *Record) error {
 		return fmt.Errorf("%w: an empty record", ErrCorrupt)
 	}
 	var ts, delta, count int64
-	ok1, ok2, ok3, ok4, ok5 := false, false, false, false, false
+	var ok1, ok2, ok3, ok4, ok5 bool
 	ts, b, ok1 = varint(b[1:]) // the first byte holds attributes that nothing uses
 	delta, b, ok2 = varint(b)
 	rec.Key, b, ok3 = field(b)

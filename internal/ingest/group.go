@@ -82,6 +82,7 @@ func (i *Ingester) member(ctx, stopped context.Context, topics []string) error {
 		defer close(watched)
 		i.watchTopics(ctx, topics, end)
 	}()
+	wait := i.o.RetryMin
 	for ctx.Err() == nil {
 		var gen *kafka.Generation
 		err := i.retry(ctx, partKafka, "join the consumer group", func(ctx context.Context) (err error) {
@@ -92,17 +93,22 @@ func (i *Ingester) member(ctx, stopped context.Context, topics []string) error {
 			break // ctx is done: Next is tried for ever
 		}
 		i.metrics.generations.Inc()
-		done := make(chan struct{})
+		done := make(chan error, 1)
 		gen.Start(func(over context.Context) {
-			i.generation(ctx, over, stopped, gen)
-			close(done)
+			done <- i.generation(ctx, over, stopped, gen)
 			if ctx.Err() != nil {
 				// Returning would make the group join again. Heartbeats go on
 				// until Close leaves it.
 				<-over.Done()
 			}
 		})
-		<-done
+		// The group is joined again at once and kept alive meanwhile; a fault that
+		// stays must not become a storm of generations.
+		if err := <-done; err == nil {
+			wait = i.o.RetryMin
+		} else if sleep(ctx, wait) {
+			wait = min(2*wait, i.o.RetryMax)
+		}
 	}
 	end(nil)
 	<-watched
@@ -131,8 +137,8 @@ func (i *Ingester) leave(stopped context.Context, group *kafka.ConsumerGroup) {
 
 // generation runs the route on what one generation assigns. It returns when the
 // generation is over or ctx is done, and everything in hand is stored and
-// committed or forgotten.
-func (i *Ingester) generation(ctx, over, stopped context.Context, gen *kafka.Generation) {
+// committed, or forgotten with an error.
+func (i *Ingester) generation(ctx, over, stopped context.Context, gen *kafka.Generation) error {
 	working, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(over, func() { cancel(errFenced) })()
@@ -151,7 +157,7 @@ func (i *Ingester) generation(ctx, over, stopped context.Context, gen *kafka.Gen
 	for working.Err() == nil {
 		parts, err := i.assigned(working, gen)
 		if err != nil {
-			break // the generation or the process ends
+			return nil // the generation or the process ends
 		}
 		err = newRoute(i, gen, parts).run(working, finishing)
 		switch {
@@ -160,7 +166,8 @@ func (i *Ingester) generation(ctx, over, stopped context.Context, gen *kafka.Gen
 			continue // without the partitions that were stopped
 		default:
 			i.log.Warn("a batch is forgotten and will be read again", "generation", gen.ID, "error", err)
-			return
+			return err
 		}
 	}
+	return nil
 }

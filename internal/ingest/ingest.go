@@ -107,7 +107,7 @@ type Options struct {
 	BatchRows  int           // rows that close a batch. Default: 100,000.
 	BatchBytes int           // bytes in memory that close a batch. Default: 32 MiB.
 	BatchAge   time.Duration // age that closes a batch. Default: 1 s.
-	FetchBytes int           // fetched and not yet worked on, in memory. Default: 8 MiB.
+	FetchBytes int           // asked for, or fetched and not yet worked on; one record batch always fits. Default: 8 MiB.
 	Workers    int           // goroutines that transform. Default: GOMAXPROCS.
 
 	StopTimeout      time.Duration // the whole stop. Default: 25 s.

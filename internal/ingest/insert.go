@@ -100,8 +100,10 @@ func offsets(spans []*span, entries []ledger.Entry) (first, next map[string]map[
 func (r *route) commit(at map[string]map[int]int64) error {
 	if err := r.gen.CommitOffsets(at); err != nil {
 		r.metrics.fenced.Inc()
+		r.status.pause(partKafka, "commit", "could not commit; joining the consumer group again")
 		return errors.Join(errFenced, fmt.Errorf("commit: %w", err))
 	}
+	r.status.resume(partKafka, "commit")
 	return nil
 }
 

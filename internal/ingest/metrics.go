@@ -156,7 +156,7 @@ func (c *chunk) count(t tally, e *event.Event, skewed bool) {
 	}
 	for i := len(c.tallies) - 1; i >= 0; i-- {
 		if c.tallies[i].tally == t {
-			c.tallies[i].counts = c.tallies[i].counts.plus(n)
+			c.tallies[i].counts = c.tallies[i].plus(n)
 			return
 		}
 	}
