@@ -6,6 +6,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/config"
@@ -41,6 +44,7 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 	if err != nil {
 		return err
 	}
+	d.Go("token file", time.Second, func(ctx context.Context) error { return rereadTokens(ctx, tokens, log) })
 	transport, _, err := publish.Connect(cfg.Kafka)
 	if err != nil {
 		return err
@@ -64,8 +68,8 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 	server, err := query.New(query.Options{
 		Rows: db, Facts: db, Audit: auditor{records, cfg.Kafka.TopicAudit},
 		Policy: p, Keys: keys, Tokens: tokens, Secret: secret,
-		OpenAPI: schemas.OpenAPI, Stores: unsearched(p),
-		Log: log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, TLSCert: cfg.TLSCert, TLSKey: cfg.TLSKey,
+		OpenAPI: schemas.OpenAPI,
+		Log:     log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, TLSCert: cfg.TLSCert, TLSKey: cfg.TLSKey,
 		StopTimeout: cfg.StopTimeout,
 	})
 	if err != nil {
@@ -77,6 +81,26 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 	d.Go("API", cfg.StopTimeout+2*time.Second, server.Run)
 	d.Health().Report("api", daemon.Ready, "")
 	return nil
+}
+
+// rereadTokens reads the token file again on SIGHUP, so that a token can be
+// revoked without a restart. A broken file changes nothing.
+func rereadTokens(ctx context.Context, tokens *query.Tokens, log *slog.Logger) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			if err := tokens.Reload(); err != nil {
+				log.Error("the token file was not read again", "error", err)
+				continue
+			}
+			log.Info("the token file was read again")
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // auditor publishes consultation records as audit events.
