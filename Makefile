@@ -43,8 +43,17 @@ fuzz: ## run every fuzz target for FUZZTIME (5s)
 	@set -e; grep -rlE '^func Fuzz' --include=*_test.go . | sort | while read -r file; do \
 	  for target in $$(grep -oE '^func Fuzz[A-Za-z0-9_]+' $$file | cut -c6-); do \
 	    echo "fuzz $$target in $$(dirname $$file)"; \
-	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$(dirname $$file)"; \
 	  done; done
+
+.PHONY: bench
+bench: fetch build ## measure the whole route beside a naive loop, and a lookup among 10 million rows
+	go run ./internal/bench
+	go test -run '^$$' -bench SubjectLookup -benchtime 50x -timeout 20m ./internal/store
+
+.PHONY: bench-check
+bench-check: fetch build ## the same route, failing below its limits
+	go run ./internal/bench -check
 
 .PHONY: lint
 lint: $(LINT) ## gofmt, go vet and golangci-lint
