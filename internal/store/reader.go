@@ -110,9 +110,12 @@ func read(f event.Filter, kind event.Kind, v visibility) (q query, ok bool) {
 	return q, true
 }
 
+// conditions returns the WHERE.
+func (q *query) conditions() string { return strings.Join(q.where, " AND ") }
+
 // text returns the statement.
 func (q *query) text(columns string, kind event.Kind, rest string) string {
-	return "SELECT " + columns + " FROM " + kind.Table() + " WHERE " + strings.Join(q.where, " AND ") + rest
+	return "SELECT " + columns + " FROM " + kind.Table() + " WHERE " + q.conditions() + rest
 }
 
 // instant is a bound time: milliseconds, because they mean the same in every zone and protocol.

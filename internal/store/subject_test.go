@@ -99,6 +99,7 @@ func BenchmarkSubject(b *testing.B) {
 	s := open(b)
 	haystack(b, s, 10_000_000, 1_000_000)
 	var times []time.Duration
+	used := cpu()
 	for b.Loop() {
 		start := time.Now()
 		if got := countSubject(b, s, needle); got != 1000 {
@@ -106,7 +107,9 @@ func BenchmarkSubject(b *testing.B) {
 		}
 		times = append(times, time.Since(start))
 	}
+	used = cpu() - used
 	slices.Sort(times)
 	b.ReportMetric(float64(times[len(times)/2].Microseconds())/1000, "median-ms")
 	b.ReportMetric(float64(times[len(times)-1].Microseconds())/1000, "max-ms")
+	b.ReportMetric(float64(used.Microseconds())/1000/float64(len(times)), "cpu-ms")
 }

@@ -9,6 +9,8 @@
 --
 -- fsync_after_insert: an offset is committed on the word that its rows are stored.
 -- auto_statistics_types: statistics cost 6 to 8 percent of an insert, and no query reads them.
+-- min_bytes_for_wide_part: a part below it is one file; a lookup that reads a few rows of
+-- forty columns from forty fresh parts takes half the time, and an insert syncs fewer files.
 -- non_replicated_deduplication_window: how many blocks a retried insert is recognised over.
 
 CREATE TABLE IF NOT EXISTS request_events
@@ -69,6 +71,7 @@ ORDER BY (organization_id, user_id, occurred_at, source, id, src_topic, src_part
 SETTINGS index_granularity = 2048,
     default_compression_codec = 'ZSTD(1)',
     auto_statistics_types = '',
+    min_bytes_for_wide_part = 268435456,
     non_replicated_deduplication_window = 10000,
     merge_with_ttl_timeout = 3600,
     fsync_after_insert = 1,
@@ -132,6 +135,7 @@ ORDER BY (organization_id, user_id, occurred_at, source, id, src_topic, src_part
 SETTINGS index_granularity = 2048,
     default_compression_codec = 'ZSTD(1)',
     auto_statistics_types = '',
+    min_bytes_for_wide_part = 268435456,
     non_replicated_deduplication_window = 10000,
     merge_with_ttl_timeout = 3600,
     fsync_after_insert = 1,
@@ -195,6 +199,7 @@ ORDER BY (organization_id, user_id, occurred_at, source, id, src_topic, src_part
 SETTINGS index_granularity = 2048,
     default_compression_codec = 'ZSTD(1)',
     auto_statistics_types = '',
+    min_bytes_for_wide_part = 268435456,
     non_replicated_deduplication_window = 10000,
     merge_with_ttl_timeout = 3600,
     fsync_after_insert = 1,
