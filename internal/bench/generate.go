@@ -68,7 +68,8 @@ func (g *generator) next() []byte {
 	// Months of equal weight; within one, events come in order of time, as a log does.
 	at := g.start.AddDate(0, g.rng.IntN(months), 0).Add(time.Duration(i) * 50 * time.Millisecond)
 
-	b := append(g.buf[:0], `{"specversion":"1.0","id":"`...)
+	b := g.buf[:0]
+	b = append(b, `{"specversion":"1.0","id":"`...)
 	b = fmt.Appendf(b, "%08x-%04x-7%03x-8%03x-%012x", g.rng.Uint32(), g.rng.IntN(1<<16), g.rng.IntN(1<<12), g.rng.IntN(1<<12), i)
 	b = append(b, `","source":"/svc/api","type":"request.completed.v1","time":"`...)
 	b = at.AppendFormat(b, "2006-01-02T15:04:05.000Z")

@@ -56,7 +56,6 @@ type Daemon struct {
 	mu      sync.Mutex
 	steps   []step
 	stopped bool
-	stopErr error
 	opsAddr string
 }
 

@@ -204,7 +204,7 @@ func (d *ClickHouse) answer(w http.ResponseWriter, r *http.Request, q *request) 
 	if err != nil {
 		// A client that is still sending would otherwise see its connection break
 		// before it sees the error.
-		io.Copy(io.Discard, io.LimitReader(r.Body, 1<<30))
+		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<30))
 		a.fail(err)
 	}
 }

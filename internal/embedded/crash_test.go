@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -164,7 +165,7 @@ func TestClickHouseKeepsWhatItAcknowledged(t *testing.T) {
 					}
 					_, err = io.Copy(io.Discard, answer.Body)
 					answer.Body.Close()
-					if err != nil || answer.StatusCode != 200 {
+					if err != nil || answer.StatusCode != http.StatusOK {
 						return
 					}
 					if acked.add(name) >= start+perKill {

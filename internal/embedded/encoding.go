@@ -142,7 +142,7 @@ func (f *frameReader) fill() error {
 	f.packed.Reset()
 	f.packed.Write(header[frameChecksum:])
 	if _, err := io.CopyN(&f.packed, f.in, int64(packed)-frameHeader); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return err

@@ -17,7 +17,7 @@ func isHello(text string, q *request) bool {
 }
 
 // runHello answers with revision 0, the one the engine writes Native at.
-func runHello(c *conn, t task, a *answer) (summary, error) {
+func runHello(c *conn, a *answer) (summary, error) {
 	r, err := c.query("SELECT displayName(), version(), timezone()", "TabSeparatedRaw", nil)
 	if err != nil {
 		return summary{}, err

@@ -28,7 +28,6 @@ type request struct {
 	encoding      string // Content-Encoding of the answer
 	waitForEnd    bool
 	nativeVersion string // client_protocol_version
-	stacktrace    bool
 }
 
 // notSettings are URL parameters of the HTTP protocol. All others are settings.

@@ -16,7 +16,7 @@ func (d *ClickHouse) run(ctx context.Context, c *conn, t task, q *request, mark 
 	case t.insert:
 		return runInsert(c, t, q)
 	case isHello(t.text, q):
-		return runHello(c, t, a)
+		return runHello(c, a)
 	case t.isStreamed(t.text, q.settings):
 		done, err := runStream(c, t, q, a)
 		if errNotStreamable(err) {
@@ -87,7 +87,7 @@ func runInsert(c *conn, t task, q *request) (summary, error) {
 		if _, failed := in.Write(buf[:n]); failed != nil {
 			break // finish has the reason
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

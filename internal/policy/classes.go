@@ -353,6 +353,6 @@ func (l *loader) section(path string) string {
 			sections = append(sections, b.section)
 		}
 	}
-	slices.SortFunc(sections, func(a, b string) int { return cmp.Compare(a, b) })
+	slices.SortFunc(sections, cmp.Compare)
 	return strings.Join(sections, ", ")
 }

@@ -114,7 +114,7 @@ func TestBadRequests(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	var clock time.Time = now
+	clock := now
 	d := open(t, func(o *Options) { o.Now = func() time.Time { return clock } })
 	var want []string
 	for i := range 25 {

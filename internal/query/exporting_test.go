@@ -86,7 +86,7 @@ func TestExport(t *testing.T) {
 	if err != nil || cells[1][slices.Index(cells[0], "url.path")] != "'=HYPERLINK(1)" {
 		t.Errorf("CSV: got %q, %v; want the formula quoted", cells, err)
 	}
-	for _, want := range []string{"security, analytics", "hosting", "standard contractual clauses", "authority of the country", "2y", "90d", "account.deleted", "30d", "7d"} {
+	for _, want := range []string{"security, analytics", "hosting", "standard contractual clauses", "authority of the country", "2 years", "90 days", "account.deleted", "30 days", "7d"} {
 		if !strings.Contains(content["README.html"], want) {
 			t.Errorf("README.html does not say %q", want)
 		}

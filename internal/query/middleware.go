@@ -70,20 +70,12 @@ func (a *answer) Write(p []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-type requestIDKey struct{}
-
-func requestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
-}
-
 // wrap is everything that all routes share. What it logs holds the route's
 // template and the role: no path, no query, no name and no address.
 func (s *Server) wrap(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		id := newRequestID() // never the client's, which could hold anything
-		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
 		a := &answer{ResponseWriter: w}
 		s.secure(w.Header())
 		w.Header().Set("X-Request-Id", id)

@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -25,20 +26,37 @@ func noticeOf(p *policy.Policy, topicAge, deadLetterAge time.Duration) export.No
 		n.Dated = p.Dated.Format("2 January 2006")
 	}
 	if p.Respond != (policy.Period{}) {
-		n.Respond = p.Respond.String()
+		n.Respond = inWords(p.Respond.String())
 	}
 	for _, c := range p.Stored() {
 		name := strings.ReplaceAll(c.Class, "_", " ")
-		if c.Tier != "" {
+		switch c.Tier {
+		case "":
+		case "without":
+			name += " (where there is nothing to wait for or to choose by)"
+		default:
 			name += " (" + c.Tier + ")"
 		}
 		from := c.From
 		if from == "event" {
 			from = "the event"
 		}
-		n.Classes = append(n.Classes, export.Class{Name: name, Keep: c.Keep, From: from, Section: c.Section, Purposes: spaced(p.Purposes[c.Class])})
+		n.Classes = append(n.Classes, export.Class{Name: name, Keep: inWords(c.Keep), From: from, Section: c.Section, Purposes: spaced(p.Purposes[c.Class])})
 	}
 	return n
+}
+
+var periods = regexp.MustCompile(`\b(\d+)([dmy])\b`)
+
+// inWords writes the periods in a text out: "2y" is "2 years".
+func inWords(text string) string {
+	return periods.ReplaceAllStringFunc(text, func(p string) string {
+		n, unit := p[:len(p)-1], map[byte]string{'d': " day", 'm': " month", 'y': " year"}[p[len(p)-1]]
+		if n != "1" {
+			unit += "s"
+		}
+		return n + unit
+	})
 }
 
 // spaced turns names into words.

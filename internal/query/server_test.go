@@ -65,7 +65,7 @@ func TestLogHoldsNoPerson(t *testing.T) {
 	if len(lines) != 8 {
 		t.Fatalf("got %d lines, want one per request: %s", len(lines), log)
 	}
-	if l := lines[1]; l.Route != pathSubjectEvents || l.Method != "GET" || l.Status != "200" || l.Role != "investigator" || len(l.Request) != 24 {
+	if l := lines[1]; l.Route != pathSubjectEvents || l.Method != http.MethodGet || l.Status != "200" || l.Role != "investigator" || len(l.Request) != 24 {
 		t.Errorf("got %+v", l)
 	}
 	if l := lines[6]; l.Method != "other" || l.Problem != "method_not_allowed" {

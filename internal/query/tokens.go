@@ -119,7 +119,7 @@ func parseTokens(data []byte) ([]caller, error) {
 		// The YAML library quotes values, and one in the wrong place may be a token.
 		return nil, errors.New("want only the key tokens: a list of name, role, organization and sha256")
 	}
-	if dec.Decode(new(any)) != io.EOF {
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("want one document")
 	}
 	if len(f.Tokens) == 0 || len(f.Tokens) > maxTokens {

@@ -83,7 +83,7 @@ func (v *view) groups(i int) (g groups, ok bool) {
 		if g.n == 0 {
 			g.first, g.long = i-start, i-start > 4 && g.gap < 0
 		}
-		tooLong := i-start > 4 && !(g.n == 0 && g.gap < 0)
+		tooLong := i-start > 4 && (g.n != 0 || g.gap >= 0)
 		g.value[g.n] = value
 		g.n, g.end = g.n+1, i
 		if tooLong || i+1 >= len(t) || t[i] != ':' {

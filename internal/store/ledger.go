@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -71,8 +72,7 @@ func (s *Store) write(ctx context.Context, table, columns string, n int, row fun
 	}
 	for i := range n {
 		if err := row(b, i); err != nil {
-			b.Abort()
-			return wrap(op, err)
+			return wrap(op, errors.Join(err, b.Abort()))
 		}
 	}
 	return wrap(op, b.Send())
