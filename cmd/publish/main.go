@@ -223,7 +223,9 @@ func send(ctx context.Context, f flags, environ []string, stdin io.Reader, stdou
 	if shift, when := fd.Shift(); shift != 0 {
 		_, _ = fmt.Fprintf(stdout, "times moved by %s, as decided at %s\n", shift, when.Format(time.RFC3339))
 	}
-	_, _ = fmt.Fprintln(stdout, shown.summary(at))
+	if err == nil || at.Input != "" {
+		_, _ = fmt.Fprintln(stdout, shown.summary(at))
+	}
 	switch {
 	case err != nil && at.Input != "":
 		where := fmt.Sprintf("stopped in %s behind line %d, byte %d", at.Input, at.Line, at.Offset)

@@ -144,7 +144,7 @@ func (c *converter) read(ctx context.Context, in *input, chunks chan<- *chunk, b
 		select {
 		case chunks <- ch:
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
 		}
 	}
 	return in.err

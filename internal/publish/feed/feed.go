@@ -28,8 +28,8 @@ const Stdin = "-"
 // Bounds of a chunk: the messages that are published in one call, after which
 // the state file may move on.
 const (
-	chunkEvents = 16000
-	chunkBytes  = 8 << 20
+	chunkEvents = 4000
+	chunkBytes  = 4 << 20
 )
 
 // grace is the time that a stopped run waits for the chunk on its way.
@@ -231,6 +231,9 @@ func (f *Feed) one(ctx context.Context, name string) error {
 	go func() { done <- errors.Join(c.read(reading, in, chunks, back), in.close()) }()
 
 	for {
+		if err = ctx.Err(); err != nil {
+			return f.leave(name, err, stopReading, done)
+		}
 		select {
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -256,13 +259,19 @@ func (f *Feed) one(ctx context.Context, name string) error {
 			}
 		}
 		if err != nil {
-			stopReading()
-			if name != Stdin {
-				<-done
-			} // nothing ends a read of standard input; the process is about to end
-			return err
+			return f.leave(name, err, stopReading, done)
 		}
 	}
+}
+
+// leave stops the reader of an input and waits for it; nothing ends a read of
+// standard input, so that one is left behind: the process is about to end.
+func (f *Feed) leave(name string, err error, stopReading func(), done <-chan error) error {
+	stopReading()
+	if name != Stdin {
+		<-done
+	}
+	return err
 }
 
 // account adds an acknowledged chunk to the progress and tells about it.
