@@ -215,6 +215,9 @@ func send(ctx context.Context, f flags, environ []string, stdin io.Reader, stdou
 	checking, cancel := context.WithTimeout(ctx, checkTime)
 	err = p.Check(checking, opts.Topics[opts.Kind])
 	cancel()
+	if ctx.Err() != nil {
+		return exitInterrupted, errors.New("interrupted")
+	}
 	if err != nil {
 		return exitFailed, err
 	}
