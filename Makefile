@@ -49,7 +49,7 @@ fuzz: ## run every fuzz target for FUZZTIME (5s)
 .PHONY: bench
 bench: fetch build ## measure the whole route beside a naive loop, and a lookup among 10 million rows
 	go run ./internal/bench
-	go test -run '^$$' -bench SubjectLookup -benchtime 50x -timeout 20m ./internal/store
+	go test -run '^$$' -bench Subject -benchtime 50x -timeout 20m ./internal/store
 
 .PHONY: bench-check
 bench-check: fetch build ## the same route, failing below its limits

@@ -107,7 +107,7 @@ func (c *converter) resume(in *input, from position) error {
 		}
 		return errChanged
 	}
-	c.parse(in)
+	_ = c.parse(in) // a first line that is no event has an identity too
 	c.identify(in)
 	if c.first != from.First {
 		return errChanged

@@ -101,7 +101,7 @@ func (in *input) guess(name string) Format {
 	}
 	// A pipe may bring a line and nothing more for long: only what is there is looked at.
 	_, _ = in.lines.Peek(1)
-	head, _ := in.lines.Peek(min(512, in.lines.Buffered())) //nolint:errcheck // an error comes back with the first line
+	head, _ := in.lines.Peek(min(512, in.lines.Buffered())) // an error comes back with the first line
 	if head = bytes.TrimLeft(head, " \t\r\n"); len(head) > 0 && head[0] == '{' {
 		return Events
 	}
