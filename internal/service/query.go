@@ -58,7 +58,7 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 
 	var db *store.Store
 	if err := await(ctx, d.Health(), "api", "open the database", func(ctx context.Context) (err error) {
-		db, err = store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN)})
+		db, err = store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN), LedgerAge: 10 * time.Second})
 		return err
 	}); err != nil {
 		return err

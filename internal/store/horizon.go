@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/ledger"
@@ -134,29 +135,62 @@ func (s *Store) LedgerEnds(ctx context.Context, cluster string) ([]ledger.End, e
 // Horizon returns how much of what was published can be known: since when, until
 // when every partition is processed, and the gaps between the two.
 func (s *Store) Horizon(ctx context.Context) (ledger.Horizon, error) {
-	var h ledger.Horizon
-	var entries, partitions uint64
-	var since, until int64
-	err := s.conn.QueryRow(s.bounded(ctx, nil), "SELECT count(), toUnixTimestamp64Milli(min(received_at)) FROM ingest_ledger").Scan(&entries, &since)
+	h, err := s.ledger.get(ctx, s)
 	if err != nil {
-		return h, wrap("read horizon", err)
+		return ledger.Horizon{}, wrap("read horizon", err)
 	}
-	if entries > 0 {
-		h.Since = time.UnixMilli(since).UTC()
-	}
+	var partitions uint64
+	var until int64
 	err = s.conn.QueryRow(s.bounded(ctx, nil), `SELECT count(), toUnixTimestamp64Milli(min(until)) FROM (
 			SELECT argMax(complete_until, updated_at) AS until FROM ingest_progress
 			WHERE (cluster, topic, epoch) IN (SELECT cluster, topic, max(epoch) FROM ingest_progress GROUP BY cluster, topic)
 			GROUP BY cluster, topic, epoch, partition)`).Scan(&partitions, &until)
 	if err != nil {
-		return h, wrap("read horizon", err)
+		return ledger.Horizon{}, wrap("read horizon", err)
 	}
 	if partitions > 0 && until > 0 {
 		h.CompleteUntil = time.UnixMilli(until).UTC()
 	}
+	return h, nil
+}
+
+// ledgerView is the part of a horizon that the ledger tells, as it was at an
+// instant. One caller measures, the others wait for it.
+type ledgerView struct {
+	mu sync.Mutex
+	h  ledger.Horizon
+	at time.Time
+}
+
+func (v *ledgerView) get(ctx context.Context, s *Store) (ledger.Horizon, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := s.now()
+	if !v.at.IsZero() && now.Sub(v.at) < s.options.LedgerAge {
+		return v.h, nil
+	}
+	h, err := s.measureLedger(ctx)
+	if err != nil {
+		return h, err
+	}
+	v.h, v.at = h, now
+	return h, nil
+}
+
+// measureLedger reads all entries: since when there are any, and what they leave out.
+func (s *Store) measureLedger(ctx context.Context) (h ledger.Horizon, err error) {
+	var entries uint64
+	var since int64
+	err = s.conn.QueryRow(s.bounded(ctx, nil), "SELECT count(), toUnixTimestamp64Milli(min(received_at)) FROM ingest_ledger").Scan(&entries, &since)
+	if err != nil {
+		return h, err
+	}
+	if entries > 0 {
+		h.Since = time.UnixMilli(since).UTC()
+	}
 	list, err := s.islands(ctx, "")
 	if err != nil {
-		return h, wrap("read horizon", err)
+		return h, err
 	}
 	for i := 1; i < len(list); i++ {
 		if a, b := list[i-1], list[i]; a.Partition == b.Partition {

@@ -201,3 +201,40 @@ func TestDigest(t *testing.T) {
 		t.Errorf("got %d, want %d", got, want)
 	}
 }
+
+func TestHorizonReusesTheLedgersView(t *testing.T) {
+	ctx := context.Background()
+	s := open(t)
+	s.options.LedgerAge = time.Minute
+	clock := now
+	s.now = func() time.Time { return clock }
+	entry := func(first, last int64) {
+		t.Helper()
+		if err := s.WriteLedger(ctx, []ledger.Entry{{
+			Partition: ledger.Partition{Cluster: "c", Topic: "t"}, First: first, Last: last, ReceivedAt: now,
+		}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gaps := func() int {
+		t.Helper()
+		h, err := s.Horizon(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(h.Gaps)
+	}
+	entry(0, 9)
+	if got := gaps(); got != 0 {
+		t.Errorf("a whole ledger: got %d gaps, want none", got)
+	}
+	entry(20, 29)
+	clock = clock.Add(59 * time.Second)
+	if got := gaps(); got != 0 {
+		t.Errorf("within a minute: got %d gaps, want the view of before", got)
+	}
+	clock = clock.Add(time.Second)
+	if got := gaps(); got != 1 {
+		t.Errorf("after a minute: got %d gaps, want 1", got)
+	}
+}

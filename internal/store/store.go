@@ -23,6 +23,10 @@ type Options struct {
 	// MaxQueryRows bounds how many rows one read of a page or a count may scan.
 	// 0 means 2 billion.
 	MaxQueryRows int64
+	// LedgerAge is how old a horizon's view of the ledger may be: measuring it
+	// takes a pass over all entries. Its CompleteUntil is always fresh. 0 means
+	// that each horizon measures.
+	LedgerAge time.Duration
 }
 
 // Store reads and writes ClickHouse. It is safe for concurrent use.
@@ -30,6 +34,8 @@ type Store struct {
 	conn    driver.Conn
 	options Options
 	blocks  sender
+	now     func() time.Time
+	ledger  ledgerView
 	native  bool // clickhouse://
 }
 
@@ -45,7 +51,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if options.DSN == "" {
 		return nil, errors.New("open store: DSN is required")
 	}
-	if options.MaxQueryTime < 0 || options.MaxQueryMemory < 0 || options.MaxQueryRows < 0 {
+	if options.MaxQueryTime < 0 || options.MaxQueryMemory < 0 || options.MaxQueryRows < 0 || options.LedgerAge < 0 {
 		return nil, errors.New("open store: bounds must not be negative")
 	}
 	if options.MaxQueryTime == 0 {
@@ -78,7 +84,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if err := conn.Ping(ctx); err != nil {
 		return nil, errors.Join(wrap("open store", err), conn.Close())
 	}
-	s := &Store{conn: conn, options: options, native: parsed.Protocol == clickhouse.Native}
+	s := &Store{conn: conn, options: options, now: time.Now, native: parsed.Protocol == clickhouse.Native}
 	if parsed.Protocol == clickhouse.HTTP {
 		s.blocks = newHTTPSender(conn, parsed)
 	} else {
