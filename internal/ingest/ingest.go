@@ -49,6 +49,8 @@ type Batch interface {
 	Add(*event.Row)
 	Rows() int
 	Bytes() int
+	// Parts is into how many parts ClickHouse will put the rows.
+	Parts() int
 	Reset()
 }
 

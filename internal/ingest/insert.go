@@ -50,7 +50,7 @@ func (r *route) store(ctx context.Context, b *batch) error {
 		}
 		return err
 	}
-	r.metrics.inserted(b.rows.Rows(), b.rows.Bytes(), time.Since(began))
+	r.metrics.inserted(b.rows, time.Since(began))
 
 	if len(b.letters) > 0 {
 		err = r.retry(ctx, partKafka, "publish dead letters", func(ctx context.Context) error {

@@ -26,6 +26,7 @@ type metrics struct {
 	lagSeconds  *prometheus.GaugeVec
 	complete    *prometheus.GaugeVec
 	inserts     prometheus.Counter
+	parts       prometheus.Counter
 	rows        prometheus.Histogram
 	bytes       prometheus.Histogram
 	seconds     prometheus.Histogram
@@ -61,6 +62,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		lagSeconds:  gauges("lag_seconds", "Age of the instant up to which everything received by Kafka has an outcome."),
 		complete:    gauges("complete_until_seconds", "That instant, in seconds since 1970; 0: not known yet."),
 		inserts:     counter("batches_total", "Batches stored."),
+		parts:       counter("parts_total", "Parts that stored batches made in ClickHouse, one per table and partition value of a batch."),
 		rows:        histogram("batch_rows", "Rows of a stored batch.", prometheus.ExponentialBuckets(1, 4, 11)),
 		bytes:       histogram("batch_bytes", "Bytes in memory of a stored batch.", prometheus.ExponentialBuckets(1<<10, 4, 10)),
 		seconds:     histogram("insert_seconds", "Time from the first try of an insert until it was durable.", prometheus.ExponentialBuckets(0.005, 2, 14)),
@@ -72,7 +74,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		stopped:     counter("stopped_partitions_total", "Partitions stopped until a person acts."),
 		ahead:       counter("committed_ahead_total", "Partitions whose committed offset was ahead of the ledger: ClickHouse came back from a backup."),
 	}
-	for _, c := range []prometheus.Collector{m.events, m.offsets, m.attributes, m.skewed, m.lagEvents, m.lagSeconds, m.complete, m.inserts,
+	for _, c := range []prometheus.Collector{m.events, m.offsets, m.attributes, m.skewed, m.lagEvents, m.lagSeconds, m.complete, m.inserts, m.parts,
 		m.rows, m.bytes, m.seconds, m.inFlight, m.retries, m.generations, m.fenced, m.forgotten, m.stopped, m.ahead} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -81,10 +83,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) inserted(rows, bytes int, took time.Duration) {
+func (m *metrics) inserted(b Batch, took time.Duration) {
 	m.inserts.Inc()
-	m.rows.Observe(float64(rows))
-	m.bytes.Observe(float64(bytes))
+	m.parts.Add(float64(b.Parts()))
+	m.rows.Observe(float64(b.Rows()))
+	m.bytes.Observe(float64(b.Bytes()))
 	m.seconds.Observe(took.Seconds())
 }
 

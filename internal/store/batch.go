@@ -56,6 +56,9 @@ func (b *Batch) Rows() int { return b.rows }
 // Bytes returns about how many bytes of memory those rows take.
 func (b *Batch) Bytes() int { return b.bytes }
 
+// Parts returns how many inserts, and so parts of tables, the batch becomes.
+func (b *Batch) Parts() int { return len(b.blocks) }
+
 // maxFree bounds how many blocks per kind a batch keeps over a Reset: a replay
 // of old events opens many partitions once.
 const maxFree = 8

@@ -269,7 +269,7 @@ func (f *Feed) one(ctx context.Context, name string) error {
 func (f *Feed) leave(name string, err error, stopReading func(), done <-chan error) error {
 	stopReading()
 	if name != Stdin {
-		_ = <-done // what ended the run is err; this is the same or a consequence
+		<-done //nolint:errcheck // what ended the run is err; this is the same or a consequence
 	}
 	return err
 }
