@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/config"
@@ -175,6 +176,10 @@ func (s *stack) welcome(ctx context.Context, db *store.Store) error {
 		rows[f.Table] += f.Rows
 	}
 	api, token := "http://"+s.cfg.HTTPAddr, s.files.token()
+	value, err := os.ReadFile(token)
+	if err != nil {
+		return fmt.Errorf("read token: %w", err)
+	}
 	s.say("")
 	for _, k := range event.Kinds {
 		s.say("  %-24s %d rows", k.Table(), rows[k.Table()])
@@ -185,7 +190,8 @@ func (s *stack) welcome(ctx context.Context, db *store.Store) error {
 	s.say("  metrics                  http://%s/metrics", s.daemon.OpsAddr())
 	s.say("  Kafka                    %s", s.cfg.KafkaAddr)
 	s.say("  ClickHouse               http://%s/?database=lethe", s.cfg.ClickHouseAddr)
-	s.say("  token (role officer)     %s", token)
+	s.say("  token (role officer)     %s", strings.TrimSpace(string(value)))
+	s.say("  the token's file         %s", token)
 	s.say("  logs                     %s", s.files.logs())
 	s.say("")
 	s.say("Try, in another terminal:")
