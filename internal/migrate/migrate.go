@@ -70,8 +70,13 @@ func apply(ctx context.Context, options Options) (steps int, err error) {
 	return steps + changed, err
 }
 
-// ErrChanged says that a migration file is not the one that ran on this database.
-var ErrChanged = errors.New("a migration that ran has been changed")
+// Errors that waiting does not cure; errors.Is finds them.
+var (
+	// ErrChanged says that a migration file is not the one that ran on this database.
+	ErrChanged = errors.New("a migration that ran has been changed")
+	// ErrOlder says that the database was made by a newer program.
+	ErrOlder = errors.New("this program is older than the database")
+)
 
 // file is one migration.
 type file struct {
@@ -175,7 +180,7 @@ func migrate(ctx context.Context, conn driver.Conn, list []file) (steps int, err
 	}
 	for number, checksums := range done {
 		if int(number) > len(list) {
-			return 0, fmt.Errorf("the database has migration %04d, which this program does not know: it is older than the database", number)
+			return 0, fmt.Errorf("%w, which has migration %04d", ErrOlder, number)
 		}
 		if f := list[number-1]; !slices.Equal(checksums, []string{f.checksum}) {
 			return 0, fmt.Errorf("%w: %04d_%s.sql has the checksum %s, the database has %s",

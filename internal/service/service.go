@@ -15,6 +15,7 @@ import (
 
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/daemon"
+	"github.com/lethe-audit/lethe/internal/migrate"
 )
 
 // Run is the life of a service that has a process of its own: signals, logger,
@@ -70,8 +71,8 @@ func await(ctx context.Context, h *daemon.Health, part, verb string, f func(cont
 		if err == nil {
 			return nil
 		}
-		var final interface{ Permanent() bool }
-		if errors.As(err, &final) && final.Permanent() {
+		var refused interface{ Permanent() bool }
+		if errors.As(err, &refused) && refused.Permanent() || errors.Is(err, migrate.ErrChanged) || errors.Is(err, migrate.ErrOlder) {
 			return err
 		}
 		h.Report(part, daemon.Paused, verb+": "+err.Error())
