@@ -28,7 +28,6 @@ const maxFile = 128 << 20
 type DB struct {
 	path  string
 	state atomic.Pointer[state]
-	epoch atomic.Uint64
 }
 
 // state is one version of the file; it never changes. The file is read into
@@ -79,10 +78,6 @@ func (d *DB) Country(a netip.Addr) string {
 	}
 	return Unknown
 }
-
-// Epoch grows with every version of the file that is taken into use: what was
-// remembered of an older one is no longer true.
-func (d *DB) Epoch() uint64 { return d.epoch.Load() }
 
 // Built returns when the publisher of the file built it; zero after Close.
 func (d *DB) Built() time.Time {

@@ -60,6 +60,5 @@ func (w *watcher) look() (tried bool, _ error) {
 	if !w.db.state.CompareAndSwap(old, s) {
 		return false, nil // closed meanwhile
 	}
-	w.db.epoch.Add(1)
 	return true, nil
 }

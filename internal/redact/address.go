@@ -1,7 +1,6 @@
 package redact
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"strings"
 )
@@ -115,44 +114,14 @@ func validPort(s string) bool {
 }
 
 // Countries tells the country of an address as two upper-case letters, or "ZZ".
-// One that also has Epoch() uint64 is asked anew after the epoch has changed.
+// It is asked for every address of every event, so it has to be quick: a cache
+// before a country file in memory costs more than it saves.
 type Countries interface {
 	Country(netip.Addr) string
 }
 
-type epochs interface{ Epoch() uint64 }
-
-// countries is a set-associative cache before the database. An entry of the
-// IPv4 table is the address and its country in one word, so that a hit reads one
-// line of memory.
-type countries struct {
-	db    Countries
-	epoch epochs
-	seen  uint64
-	v4    [][ways]uint64
-	shift uint // that leaves the bits which choose a set of v4
-	v6    cache[uint16]
-}
-
-func newCountries(db Countries) *countries {
-	c := &countries{db: db, v4: make([][ways]uint64, 1<<addressSets4), shift: 64 - addressSets4, v6: newCache[uint16](addressSets6)}
-	if c.epoch, _ = db.(epochs); c.epoch != nil {
-		c.seen = c.epoch.Epoch()
-	}
-	return c
-}
-
-// refresh empties the cache when the database was replaced.
-func (c *countries) refresh() {
-	if c.epoch == nil {
-		return
-	}
-	if now := c.epoch.Epoch(); now != c.seen {
-		clear(c.v4)
-		clear(c.v6.sets)
-		c.seen = now
-	}
-}
+// countries never lets an address that is not public reach the database.
+type countries struct{ db Countries }
 
 // of returns the country of an address; it always has two upper-case letters.
 func (c *countries) of(a netip.Addr) string {
@@ -160,50 +129,12 @@ func (c *countries) of(a netip.Addr) string {
 		return unknownCountry
 	}
 	a = a.Unmap().WithZone("")
-	if !a.Is4() {
-		return c.of6(a)
+	if !public(a) {
+		return unknownCountry
 	}
-	b := a.As4()
-	key := uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8 | uint64(b[3]) | 1<<32
-	set := &c.v4[key*0x9e3779b97f4a7c15>>c.shift]
-	for _, e := range set {
-		if e>>16 == key {
-			return pairs[e&0xffff]
-		}
+	s := c.db.Country(a)
+	if len(s) != 2 || s[0] < 'A' || s[0] > 'Z' || s[1] < 'A' || s[1] > 'Z' {
+		return unknownCountry
 	}
-	code := c.ask(a)
-	copy(set[1:], set[:ways-1])
-	set[0] = key<<16 | uint64(code)
-	return pairs[code]
+	return s
 }
-
-func (c *countries) of6(a netip.Addr) string {
-	b := a.As16()
-	key := [2]uint64{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
-	if code := c.v6.find(key); code != nil {
-		return pairs[*code]
-	}
-	code := c.ask(a)
-	c.v6.put(key, code)
-	return pairs[code]
-}
-
-// ask returns the index in pairs of an address's country.
-func (c *countries) ask(a netip.Addr) uint16 {
-	s := unknownCountry
-	if public(a) {
-		if s = c.db.Country(a); len(s) != 2 || s[0] < 'A' || s[0] > 'Z' || s[1] < 'A' || s[1] > 'Z' {
-			s = unknownCountry
-		}
-	}
-	return uint16(s[0]-'A')*26 + uint16(s[1]-'A')
-}
-
-// pairs are the country codes, so that a cached number becomes a string without
-// an allocation.
-var pairs = func() (p [26 * 26]string) {
-	for i := range p {
-		p[i] = string([]byte{'A' + byte(i/26), 'A' + byte(i%26)})
-	}
-	return p
-}()

@@ -8,12 +8,10 @@ import (
 // atlas knows a few addresses.
 type atlas struct {
 	calls   int
-	version uint64
 	answers map[string]string
 }
 
 func (a *atlas) Country(ip netip.Addr) string { a.calls++; return a.answers[ip.String()] }
-func (a *atlas) Epoch() uint64                { return a.version }
 
 func newAtlas() *atlas {
 	return &atlas{answers: map[string]string{"8.8.8.8": "US", "9.9.9.9": "CH", "2a00:1450::1": "IE", "1.1.1.1": "au", "5.5.5.5": "DEU", "192.168.1.1": "AU", "192.0.2.1": "AU"}}
@@ -59,7 +57,7 @@ func TestClientCountry(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			db := newAtlas()
-			got := newCountries(db).client(c.in)
+			got := (&countries{db}).client(c.in)
 			if got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
@@ -77,52 +75,8 @@ func TestReservedNeverReachesTheDatabase(t *testing.T) {
 		"::", "::1", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1", "64:ff9b::808:808", "100::1", "3fff::1", "::ffff:10.0.0.1",
 	} {
 		db := newAtlas()
-		if got := newCountries(db).of(netip.MustParseAddr(s)); got != "ZZ" || db.calls != 0 {
+		if got := (&countries{db}).of(netip.MustParseAddr(s)); got != "ZZ" || db.calls != 0 {
 			t.Errorf("%s: %s after %d look-ups, want ZZ and none", s, got, db.calls)
 		}
 	}
-}
-
-func TestCountriesAreCached(t *testing.T) {
-	db := newAtlas()
-	c := newCountries(db)
-	for range 3 {
-		if got := c.client("8.8.8.8") + c.client("2a00:1450::1"); got != "USIE" {
-			t.Fatalf("got %s", got)
-		}
-	}
-	if db.calls != 2 {
-		t.Errorf("%d look-ups, want 2", db.calls)
-	}
-	db.answers["8.8.8.8"], db.version = "CA", 1
-	c.refresh()
-	if got := c.client("8.8.8.8"); got != "CA" {
-		t.Errorf("after a new database: %s, want CA", got)
-	}
-}
-
-// TestCacheTellsAddressesApart fills the sets far beyond their size.
-func TestCacheTellsAddressesApart(t *testing.T) {
-	db := lastOctet{}
-	c := newCountries(db)
-	c.v4, c.shift, c.v6 = c.v4[:1<<10], 64-10, newCache[uint16](10)
-	for round := range 2 {
-		for i := range 1 << 16 {
-			a := netip.AddrFrom4([4]byte{64, byte(i >> 8), byte(i), byte(i * 7)})
-			if public(a) && c.of(a) != db.Country(a) {
-				t.Fatalf("round %d: %v is %s, want %s", round, a, c.of(a), db.Country(a))
-			}
-			b := netip.AddrFrom16([16]byte{0: 0x2a, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
-			if c.of(b) != db.Country(b) {
-				t.Fatalf("round %d: %v is %s, want %s", round, b, c.of(b), db.Country(b))
-			}
-		}
-	}
-}
-
-type lastOctet struct{}
-
-func (lastOctet) Country(a netip.Addr) string {
-	b := a.As16()
-	return string([]byte{'A' + b[15]%26, 'A' + b[14]%26})
 }

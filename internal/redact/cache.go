@@ -7,9 +7,9 @@ import "hash/maphash"
 const ways = 4
 
 // cache is a set-associative memory of fixed size: a new entry drops the oldest
-// one of its set. It holds no keys, only 128 bits of each, which are exact for
-// addresses and as good as exact for text: a seed unknown to the sender makes
-// them, and of a million values two collide once in 10^26 runs.
+// one of its set. It holds no keys, only 128 bits of each, which are as
+// good as exact: a seed unknown to the sender makes them, and of a million
+// values two collide once in 10^26 runs.
 type cache[V any] struct {
 	sets  [][ways]cached[V]
 	shift uint
@@ -57,10 +57,8 @@ func (c *cache[V]) put(key [2]uint64, value V) {
 
 // The sizes of the caches, in sets of four.
 const (
-	addressSets4 = 17 // 2^19 IPv4 addresses, 4 MiB
-	addressSets6 = 14 // 2^16 IPv6 addresses, 1.5 MiB
-	hashSets     = 15 // 2^17 e-mails and as many sessions, 4 MiB each
-	agentSets    = 13 // 2^15 user agents, 2 MiB and the strings
+	hashSets  = 15 // 2^17 e-mails and as many sessions, 4 MiB each
+	agentSets = 13 // 2^15 user agents, 2 MiB and the strings
 )
 
 // hashes remembers the keyed hashes of one kind of value.

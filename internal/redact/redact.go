@@ -36,7 +36,7 @@ type Redactor struct {
 }
 
 // New checks the options and makes a Redactor with empty caches. They take
-// about 16 MiB, full or not.
+// about 10 MiB, full or not.
 func New(o Options) (*Redactor, error) {
 	switch {
 	case o.Keys == nil || len(o.Keys.keys) == 0:
@@ -46,7 +46,7 @@ func New(o Options) (*Redactor, error) {
 	}
 	r := &Redactor{
 		key:       &o.Keys.keys[0],
-		countries: newCountries(o.Countries),
+		countries: &countries{o.Countries},
 		version:   o.PolicyVersion,
 		owners:    make(map[string]struct{}),
 	}
@@ -130,7 +130,6 @@ var noNumbers = func() (n [event.NumNumbers]float64) {
 
 // fill sets what comes from the event.
 func (r *Redactor) fill(e *event.Event, row *event.Row) {
-	r.countries.refresh()
 	row.Kind = e.Kind
 	row.OccurredAt = e.Time.Truncate(time.Millisecond)
 	row.Type = r.repeated(event.NumAttrs, e.Type)

@@ -17,7 +17,7 @@ type world struct{ calls int }
 
 func (w *world) Country(netip.Addr) string { w.calls++; return "XX" }
 
-func newScrubber() *scrubber { return &scrubber{country: newCountries(&world{}).of} }
+func newScrubber() *scrubber { return &scrubber{country: (&countries{&world{}}).of} }
 
 func (s *scrubber) text(in string) string {
 	if out, changed := s.scrub(in); changed {
