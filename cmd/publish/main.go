@@ -6,10 +6,11 @@
 //	tail -F access.log | publish -          as the lines come
 //	publish -resume access.log              go on where the last run stopped
 //	publish -shift-to now access.log.1.gz   an old log, moved to the present
+//	publish -from-dead -reason unclassified dead letters, once their cause is mended
 //
 // It exits with 0 when every line was published; 1 when it could not start or
 // go on; 2 when the flags are wrong; 3 when it came to the end but refused
-// lines; 130 when it was interrupted.
+// lines, or could not replay letters; 130 when it was interrupted.
 package main
 
 import (
@@ -61,6 +62,9 @@ type flags struct {
 	shiftTo, state         string
 	resume, restart, quiet bool
 	patience               time.Duration
+	fromDead, dryRun       bool
+	reason, sourceTopic    string
+	since                  time.Time
 	inputs                 []string
 }
 
@@ -69,7 +73,7 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 	set := flag.NewFlagSet("publish", flag.ContinueOnError)
 	set.SetOutput(stderr)
 	set.Usage = func() {
-		_, _ = fmt.Fprint(stderr, "usage: publish [flags] FILE...\n\nFILE is an access log or holds one CloudEvent a line; - is standard input. gzip is recognised.\nBrokers, login and topics come from the environment: KAFKA_BROKERS and so on, see docs/config.md.\n\n")
+		_, _ = fmt.Fprint(stderr, "usage: publish [flags] FILE...\n       publish -from-dead [-reason R] [-source-topic T] [-since TIME] [-dry-run]\n\nFILE is an access log or holds one CloudEvent a line; - is standard input. gzip is recognised.\nBrokers, login and topics come from the environment: KAFKA_BROKERS and so on, see docs/config.md.\n\n")
 		set.PrintDefaults()
 	}
 	set.StringVar(&f.kind, "kind", "", "`kind` of the CloudEvents: request, audit or security (default: the one of -topic)")
@@ -83,6 +87,14 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 	set.BoolVar(&f.restart, "restart", false, "forget progress and shift of earlier runs")
 	set.BoolVar(&f.quiet, "quiet", false, "show no progress, only what was refused and the result")
 	set.DurationVar(&f.patience, "patience", 30*time.Second, "how long to try again while no broker answers")
+	set.BoolVar(&f.fromDead, "from-dead", false, "publish dead letters again, to the topics they came from; a repeated run goes on behind the last one")
+	set.StringVar(&f.reason, "reason", "", "with -from-dead: only letters of this `reason`, such as unclassified")
+	set.StringVar(&f.sourceTopic, "source-topic", "", "with -from-dead: only letters of events from this `topic`")
+	set.Func("since", "with -from-dead: only letters written at this `time` or later, such as 2026-01-31T10:00:00Z", func(s string) (err error) {
+		f.since, err = time.Parse(time.RFC3339, s)
+		return err
+	})
+	set.BoolVar(&f.dryRun, "dry-run", false, "with -from-dead: only count")
 	if err := set.Parse(args); err != nil {
 		return f, err
 	}
@@ -91,7 +103,15 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 		_, _ = fmt.Fprintf(stderr, "publish: %s\n", text)
 		return f, errors.New(text)
 	}
+	only := f.reason != "" || f.sourceTopic != "" || !f.since.IsZero() || f.dryRun
+	ofFiles := f.kind != "" || f.topic != "" || f.shiftTo != "" || f.resume || len(f.inputs) > 0
 	switch {
+	case f.fromDead && ofFiles:
+		return complain("-from-dead reads the dead topic: it takes no file, and of the other flags -state, -restart, -quiet and -patience")
+	case !f.fromDead && only:
+		return complain("-reason, -source-topic, -since and -dry-run need -from-dead")
+	case f.fromDead:
+		return f, nil
 	case len(f.inputs) == 0:
 		set.Usage()
 		return f, errors.New("no input")
@@ -176,7 +196,12 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	if err != nil {
 		return exitUsage
 	}
-	code, err := send(ctx, f, environ, stdin, stdout, stderr)
+	var code int
+	if f.fromDead {
+		code, err = again(ctx, f, environ, stdout, stderr)
+	} else {
+		code, err = send(ctx, f, environ, stdin, stdout, stderr)
+	}
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "publish: %v\n", err)
 		if hint := hint(err); hint != "" {

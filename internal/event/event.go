@@ -87,9 +87,33 @@ type Event struct {
 	Owners   []string
 	Metadata []Pair
 
+	// Stored is set where the event was published before and is a dead letter's
+	// redacted form: its texts are as they are stored.
+	Stored *Stored
+
 	// Unknown counts attributes that are not in the table, Refused those that
 	// are dropped by name. Neither is kept.
 	Unknown, Refused int
+}
+
+// Stored is what a redacted dead letter holds beyond the attributes.
+type Stored struct {
+	Country                          string
+	AgentName, AgentVersion, AgentOS string
+	SubjectKeys                      []string
+}
+
+// Restore makes a decoded event the dead letter that s belongs to.
+func (e *Event) Restore(s *Stored) {
+	e.Stored = s
+	e.Unknown, e.Refused = 0, 0 // a letter has only what we put there
+	// Under these names rules ask whether there was such an attribute.
+	if s.Country != "" {
+		e.Set(ClientAddress, s.Country)
+	}
+	if s.AgentName+s.AgentVersion+s.AgentOS != "" {
+		e.Set(UserAgent, s.AgentName)
+	}
 }
 
 // Reset empties the event for reuse and keeps the slices' memory.

@@ -70,7 +70,9 @@ type Storage interface {
 // Redactor makes rows; each belongs to one goroutine.
 type Redactor interface {
 	Row(e *event.Event, d policy.Decision, row *event.Row)
-	DeadLetter(e *event.Event) []byte
+	DeadLetter(e *event.Event) (letter []byte, seal string)
+	// Open returns nil for everything but a letter of DeadLetter with its seal.
+	Open(kind event.Kind, letter, seal []byte) *event.Stored
 }
 
 type decider interface {

@@ -25,7 +25,11 @@ type letter struct {
 	reason, attribute string
 	value             []byte
 	redacted          bool
+	seal              string // of a redacted one
 }
+
+// headerSeal is beside a redacted letter and beside its replay.
+const headerSeal = "lethe-seal"
 
 // coordinates says where the record is and nothing of what it holds. A replay
 // reads it again from its topic.
@@ -69,7 +73,8 @@ func (l *letter) message(topic string, p *partition) publish.Message {
 		h = append(h, publish.Header{Key: "lethe-attribute", Value: []byte(l.attribute)})
 	}
 	if l.redacted {
-		h = append(h, publish.Header{Key: "content-type", Value: []byte("application/cloudevents+json")})
+		h = append(h, publish.Header{Key: headerSeal, Value: []byte(l.seal)},
+			publish.Header{Key: "content-type", Value: []byte("application/cloudevents+json")})
 	} else {
 		h = append(h, publish.Header{Key: "content-type", Value: []byte("application/json")})
 	}

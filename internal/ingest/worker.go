@@ -218,11 +218,25 @@ func (w *worker) flush(ctx context.Context, r *route, p *partition, at int64) er
 func (w *worker) one(p *partition) {
 	c, rec := &w.chunk, &w.record
 	w.headers = w.headers[:0]
+	var seal []byte
 	for _, h := range rec.Headers {
+		if h.Key == headerSeal {
+			seal = h.Value
+		}
 		w.headers = append(w.headers, codec.Header(h))
 	}
+	var stored *event.Stored
+	if len(seal) > 0 {
+		if stored = w.redact.Open(p.kind, rec.Value, seal); stored != nil {
+			w.headers = w.headers[:0] // the seal is on the value alone, which is the whole event
+		}
+	}
 	e := &w.event
-	if err := w.decoder.Decode(p.kind, rec.Value, w.headers, e); err != nil {
+	err := w.decoder.Decode(p.kind, rec.Value, w.headers, e)
+	if stored != nil {
+		e.Restore(stored)
+	}
+	if err != nil {
 		w.refused(p, err)
 		return
 	}
@@ -230,10 +244,10 @@ func (w *worker) one(p *partition) {
 	decision, err := w.o.Policy.Decide(e, c.now)
 	switch {
 	case errors.Is(err, policy.ErrUnclassified):
-		w.dead(p, name, letter{reason: reasonUnclassified, value: w.redact.DeadLetter(e), redacted: true})
+		w.dead(p, name, w.redacted(letter{reason: reasonUnclassified}))
 		return
 	case err != nil:
-		w.dead(p, name, letter{reason: reasonUndecided, value: w.redact.DeadLetter(e), redacted: true})
+		w.dead(p, name, w.redacted(letter{reason: reasonUndecided}))
 		return
 	case decision.Expired:
 		c.add(rec.Offset, rec.Offset, ledger.Expired)
@@ -260,10 +274,17 @@ func (w *worker) refused(p *partition, err error) {
 	l := letter{reason: string(why.Reason), attribute: why.Attribute}
 	name := publisherUnknown
 	if why.Redactable() {
-		l.value, l.redacted = w.redact.DeadLetter(&w.event), true
+		l = w.redacted(l)
 		name = w.names.of(w.event.Source)
 	}
 	w.dead(p, name, l)
+}
+
+// redacted makes the letter hold the event in its redacted form.
+func (w *worker) redacted(l letter) letter {
+	l.value, l.seal = w.redact.DeadLetter(&w.event)
+	l.redacted = true
+	return l
 }
 
 func (w *worker) dead(p *partition, name string, l letter) {

@@ -21,6 +21,7 @@ const (
 	domainSession = "lethe/session\x00"
 	domainID      = "lethe/id\x00"
 	domainPayload = "lethe/payload\x00"
+	domainLetter  = "lethe/letter\x00"
 )
 
 // Keys are the live keys of the keyed hashes. The first one writes; all of them

@@ -21,6 +21,7 @@ type Options struct {
 // Redactor turns events into rows. It belongs to one goroutine.
 type Redactor struct {
 	key       *key
+	keys      *Keys
 	countries *countries
 	agents    *agents
 	emails    *hashes
@@ -46,6 +47,7 @@ func New(o Options) (*Redactor, error) {
 	}
 	r := &Redactor{
 		key:       &o.Keys.keys[0],
+		keys:      o.Keys,
 		countries: &countries{o.Countries},
 		version:   o.PolicyVersion,
 		owners:    make(map[string]struct{}),
@@ -145,6 +147,9 @@ func (r *Redactor) fill(e *event.Event, row *event.Row) {
 			break
 		}
 		s, v := steps[a], e.Text[a]
+		if e.Stored != nil && restore(e, row, s, v) {
+			continue
+		}
 		switch s.how {
 		case asText:
 			row.Text[s.to] = r.text(v)
@@ -187,6 +192,9 @@ func (r *Redactor) fill(e *event.Event, row *event.Row) {
 			r.metadata(e, row)
 		}
 	}
+	if e.Stored != nil {
+		row.SubjectKeys = append(row.SubjectKeys[:0], e.Stored.SubjectKeys...)
+	}
 }
 
 // text returns s without addresses and e-mails.
@@ -212,6 +220,10 @@ func (r *Redactor) repeated(slot int, s string) string {
 
 // identity keeps (source, id) unique where scrubbing would make two events one.
 func (r *Redactor) identity(e *event.Event, row *event.Row) {
+	if e.Stored != nil {
+		row.Source, row.ID = e.Source, e.ID
+		return
+	}
 	row.Source, row.ID = r.repeated(event.NumAttrs+1, e.Source), e.ID
 	_, changed := r.scrubber.scrub(e.ID)
 	if changed || row.Source != e.Source {
