@@ -101,7 +101,7 @@ func (s *stack) ingest(ctx context.Context, run, events int) (measure, error) {
 	database := fmt.Sprintf("lethe_%d", run)
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "ingest"))
 	cmd.Env = append(os.Environ(),
-		"KAFKA_BROKERS="+s.kafka, "KAFKA_GROUP="+database,
+		"KAFKA_BROKERS="+s.kafka, "KAFKA_GROUP="+database, "KAFKA_TOPIC_BUDGET=off",
 		"CLICKHOUSE_DSN=http://"+s.clickhouse+"/"+database,
 		"POLICY_FILE="+env("POLICY_FILE", "schemas/policies/bstrapr.yaml"),
 		"GEOIP_DB="+env("GEOIP_DB", ".cache/country.mmdb"),

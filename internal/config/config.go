@@ -121,6 +121,7 @@ type Ingest struct {
 	ClickHouse ClickHouse
 	Log        Log
 
+	TopicBudget string        `env:"KAFKA_TOPIC_BUDGET" envDefault:"check" help:"What to do about a topic whose settings let it keep a record until the policy's shortest promise is broken. check: refuse to start, with the numbers; set: change the topic's settings to what fits, which may remove old records; off: do not look, for brokers that do not keep to their settings."`
 	Group       string        `env:"KAFKA_GROUP" envDefault:"lethe-ingest" help:"Consumer group of the ingesters."`
 	PolicyFile  string        `env:"POLICY_FILE,required" help:"Policy file that decides how long everything is kept."`
 	GeoIPDB     string        `env:"GEOIP_DB,required" help:"Country database in MMDB format; it is read again when the file changes."`
@@ -138,6 +139,7 @@ func (c *Ingest) validate(p *problems) {
 	c.Kafka.validate(p)
 	c.ClickHouse.validate(p)
 	c.Log.validate(p)
+	topicBudget(p, c.TopicBudget)
 	if c.Group == "" {
 		p.add("KAFKA_GROUP", "is empty")
 	}
@@ -159,6 +161,7 @@ type Query struct {
 	ClickHouse ClickHouse
 	Log        Log
 
+	TopicBudget string        `env:"KAFKA_TOPIC_BUDGET" envDefault:"check" help:"As the ingesters': with off, exports say that the greatest age of data in topics is unknown."`
 	PolicyFile  string        `env:"POLICY_FILE,required" help:"Policy file that the ingesters use."`
 	SubjectKeys Secret        `env:"SUBJECT_KEYS,required" help:"The keys that the ingesters use, in the same form."`
 	HTTPAddr    string        `env:"HTTP_ADDR" envDefault:"127.0.0.1:8080" help:"Address of the API."`
@@ -173,6 +176,7 @@ func (c *Query) validate(p *problems) {
 	c.Kafka.validate(p)
 	c.ClickHouse.validate(p)
 	c.Log.validate(p)
+	topicBudget(p, c.TopicBudget)
 	spans(p, "STOP_TIMEOUT", c.StopTimeout, time.Second, 10*time.Minute)
 	address(p, "HTTP_ADDR", c.HTTPAddr)
 	address(p, "METRICS_ADDR", c.MetricsAddr)
@@ -238,6 +242,12 @@ func LoadPublish(environ []string) (c Publish, err error) {
 func LoadStandalone(environ []string) (c Standalone, err error) {
 	err = load(environ, &c, c.validate)
 	return c, err
+}
+
+func topicBudget(p *problems, v string) {
+	if v != "check" && v != "set" && v != "off" {
+		p.add("KAFKA_TOPIC_BUDGET", "must be check, set or off")
+	}
 }
 
 func between(p *problems, name string, v, least, most Bytes) {

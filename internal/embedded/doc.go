@@ -37,6 +37,8 @@
 //     it is answered; a group's committed offsets are too.
 //   - Records carry the time their batch came with: a topic's
 //     message.timestamp.type is accepted and not enforced.
-//   - retention.ms is accepted; segments are not removed by the clock.
+//   - The default retention of seven days is not applied. A topic's own retention.ms
+//     and retention.bytes are, once an hour at best, by the times that the records
+//     came with; segment.ms is accepted and nothing more.
 //   - Topics are not created by asking for them.
 package embedded

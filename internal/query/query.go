@@ -70,9 +70,9 @@ type Options struct {
 	Secret []byte
 	// OpenAPI is the description that /openapi.yaml answers with.
 	OpenAPI []byte
-	// TopicAge and DeadLetterAge are the retention of the source topics and of the
-	// topic of dead letters, which an export does not search; optional, 0 is
-	// shown as unknown.
+	// TopicAge and DeadLetterAge are the ages at which data is gone from the source
+	// topics and from the topic of dead letters, which an export does not search;
+	// optional, 0 is shown as unknown.
 	TopicAge, DeadLetterAge time.Duration
 
 	Log *slog.Logger

@@ -9,8 +9,14 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/segmentio/kafka-go"
 
+	"github.com/lethe-audit/lethe/internal/budget"
 	"github.com/lethe-audit/lethe/internal/config"
+	"github.com/lethe-audit/lethe/internal/embedded"
+	"github.com/lethe-audit/lethe/internal/embedded/embeddedtest"
+	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/policy"
 )
 
 // loadCompose reads docker-compose.yml as `docker compose config` does: schema,
@@ -46,6 +52,39 @@ func TestComposeStartsTheServicesOnValidSettings(t *testing.T) {
 	}
 	if _, err := config.LoadQuery(environ("query")); err != nil {
 		t.Errorf("the query service would refuse its environment: %v", err)
+	}
+}
+
+// TestComposeTopicsFitEveryPolicy starts a broker whose topics have what the
+// file makes the defaults of its broker.
+func TestComposeTopicsFitEveryPolicy(t *testing.T) {
+	set := loadCompose(t).Services["kafka"].Environment
+	value := func(name string) string {
+		if v := set[name]; v != nil {
+			return *v
+		}
+		t.Fatalf("docker-compose.yml does not set %s", name)
+		return ""
+	}
+	addr := embeddedtest.Kafka(t, embedded.Topic{Name: "lethe.request", Partitions: 1, Configs: map[string]string{
+		"retention.ms": value("KAFKA_LOG_RETENTION_MS"), "segment.ms": value("KAFKA_LOG_ROLL_MS"),
+		"message.timestamp.type": value("KAFKA_LOG_MESSAGE_TIMESTAMP_TYPE"),
+	}})
+	transport := new(kafka.Transport)
+	defer transport.CloseIdleConnections()
+	topics, err := budget.Read(t.Context(), []string{addr}, transport, "lethe.request")
+	if err != nil || len(topics) != 1 {
+		t.Fatalf("got %d topics, %v, want one", len(topics), err)
+	}
+	for _, name := range []string{"bstrapr", "infratrace", "daestro", "abstra", "itskode"} {
+		p, err := policy.Load("../../schemas/policies/" + name + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		under, promise := p.ShortestPromise(event.Kinds[:]...)
+		if err := topics[0].Exceeds(budget.Bound{Topic: "lethe.request", Under: under, Promise: promise}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/lethe-audit/lethe/internal/budget"
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/daemon"
 	"github.com/lethe-audit/lethe/internal/event"
@@ -23,6 +24,9 @@ var IngestParts = ingest.Parts
 
 // reloadEvery is how often the country database's file is looked at.
 const reloadEvery = time.Minute
+
+// lookEvery is how often the settings of topics are looked at.
+const lookEvery = 5 * time.Minute
 
 // Ingest starts the ingester in d. It waits for ClickHouse and returns once the
 // consumer runs.
@@ -66,6 +70,17 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 		return err
 	}
 	d.OnStop("database connections", 5*time.Second, func(context.Context) error { return db.Close() })
+
+	topics, err := budget.New(budget.Options{
+		Brokers: cfg.Kafka.Brokers, Transport: transport, Bounds: bounds(p, cfg.Kafka), Mode: cfg.TopicBudget, Metrics: d.Metrics(), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := await(ctx, d.Health(), "kafka", "hold the topics against the policy", topics.Enforce); err != nil {
+		return err
+	}
+	d.Go("topic budget", time.Second, func(ctx context.Context) error { topics.Watch(ctx, lookEvery); return nil })
 
 	dead, err := publish.New(publish.Options{Brokers: cfg.Kafka.Brokers, Transport: transport})
 	if err != nil {

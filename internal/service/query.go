@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/lethe-audit/lethe/internal/budget"
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/daemon"
 	"github.com/lethe-audit/lethe/internal/policy"
@@ -65,11 +66,21 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 	}
 	d.OnStop("database connections of the API", 5*time.Second, func(context.Context) error { return db.Close() })
 
+	var topics []budget.Topic
+	if cfg.TopicBudget != budget.Off {
+		asking, cancel := context.WithTimeout(ctx, settingsTimeout)
+		topics, err = budget.Read(asking, cfg.Kafka.Brokers, transport, cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity, cfg.Kafka.TopicDead)
+		cancel()
+		if err != nil {
+			log.Warn("exports will say that the greatest age of data in topics is unknown", "error", err)
+		}
+	}
+	topicAge, deadAge := topicAges(cfg.Kafka, topics)
 	server, err := query.New(query.Options{
 		Rows: db, Facts: db, Audit: auditor{records, cfg.Kafka.TopicAudit},
 		Policy: p, Keys: keys, Tokens: tokens, Secret: secret,
-		OpenAPI: schemas.OpenAPI,
-		Log:     log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, TLSCert: cfg.TLSCert, TLSKey: cfg.TLSKey,
+		OpenAPI: schemas.OpenAPI, TopicAge: topicAge, DeadLetterAge: deadAge,
+		Log: log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, TLSCert: cfg.TLSCert, TLSKey: cfg.TLSKey,
 		StopTimeout: cfg.StopTimeout,
 	})
 	if err != nil {
