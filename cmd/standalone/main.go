@@ -81,6 +81,10 @@ func run(ctx context.Context, args, environ []string, out io.Writer) error {
 // partitions is how many each topic of the embedded broker has.
 const partitions = 4
 
+// topicSettings are what an operator would set: values that every example
+// policy allows, so that an ingester of its own starts on this broker too.
+var topicSettings = map[string]string{"retention.ms": "43200000", "segment.ms": "21600000", "message.timestamp.type": "LogAppendTime"}
+
 // parts says which of the four are started.
 type parts struct{ kafka, clickhouse, ingest, query bool }
 
@@ -252,7 +256,7 @@ func (s *stack) startKafka(ctx context.Context) error {
 	k := cfg.Kafka
 	var topics []embedded.Topic
 	for _, name := range []string{k.TopicRequest, k.TopicAudit, k.TopicSecurity, k.TopicDead} {
-		topics = append(topics, embedded.Topic{Name: name, Partitions: partitions})
+		topics = append(topics, embedded.Topic{Name: name, Partitions: partitions, Configs: topicSettings})
 	}
 	broker, err := embedded.NewKafka(embedded.KafkaOptions{Addr: s.cfg.KafkaAddr, DataDir: s.files.kafka(), Topics: topics, Logger: s.logger})
 	if err != nil {
