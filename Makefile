@@ -11,6 +11,9 @@ LINT  := $(CACHE)/bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 RACE  := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
 FUZZTIME ?= 5s
 
+# Tests on Apache Kafka run where Java and Maven are; KAFKA_TESTS=required fails without.
+KAFKA := $(or $(filter required,$(KAFKA_TESTS)),$(shell command -v java >/dev/null && command -v mvn >/dev/null && echo found))
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -25,18 +28,30 @@ run: fetch build ## start everything on this machine, load a sample, print what 
 fetch: ## bring the engine and the country database into .cache, once
 	@go run ./cmd/standalone -fetch
 
+# Checked on each use. A jar too many fails as well: the class path is the whole folder.
+KAFKA_LIBS := $(CACHE)/kafka/libs
+KAFKA_CHECK = sha256sum --check --quiet $(CURDIR)/tools/kafka/libs.sha256 && [ $$(ls | wc -l) = $$(wc -l < $(CURDIR)/tools/kafka/libs.sha256) ]
+
+.PHONY: fetch-kafka
+fetch-kafka: ## bring Apache Kafka for the tests into .cache with Maven, once
+	@(cd $(KAFKA_LIBS) && $(KAFKA_CHECK)) >/dev/null 2>&1 || { \
+	  rm -rf $(KAFKA_LIBS) && mvn -q -B --strict-checksums -f tools/kafka/pom.xml dependency:copy-dependencies \
+	    -DincludeScope=runtime -DoutputDirectory=$(KAFKA_LIBS) && cd $(KAFKA_LIBS) && $(KAFKA_CHECK) || \
+	  { rm -rf $(KAFKA_LIBS); echo "Apache Kafka is not what tools/kafka/libs.sha256 says, or did not come"; exit 1; }; }
+
 .PHONY: build
 build: ## build the four programs into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./cmd/...
 
 .PHONY: test
-test: fetch deps-check unit fuzz ## fetch, then every test, the race detector on, and a few seconds of each fuzz target
+test: fetch $(if $(KAFKA),fetch-kafka) deps-check unit fuzz ## fetch, then every test, the race detector on, and a few seconds of each fuzz target
 
 .PHONY: unit
 unit:
 	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector"
-	go test $(RACE) -timeout 25m ./...
+	@[ -n "$(KAFKA)" ] || echo "no Java or no Maven: the tests on Apache Kafka are left out"
+	go test $(RACE) $(if $(KAFKA),-tags kafka) -timeout 25m ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (5s)

@@ -149,9 +149,10 @@ func TestASlowStoreBoundsMemoryAndDropsNothing(t *testing.T) {
 	s.accounts(topics[0], n, n)
 }
 
-func TestTransactions(t *testing.T) {
-	s := newStack(t, 1)
-	c := s.other(kgo.TransactionalID("t"), kgo.DefaultProduceTopic(topics[0]))
+func TestTransactions(t *testing.T) { transactions(t, newStack(t, 1)) }
+
+func transactions(t *testing.T, s *stack) {
+	c := s.other(kgo.TransactionalID("t"), kgo.DefaultProduceTopic(s.topics[0]))
 	produce := func(from, to int, end kgo.TransactionEndTry) {
 		if err := c.BeginTransaction(); err != nil {
 			t.Fatal(err)
@@ -172,14 +173,14 @@ func TestTransactions(t *testing.T) {
 	}
 	produce(0, 50, kgo.TryCommit)
 	produce(50, 80, kgo.TryAbort)
-	s.publish(topics[0], 0, kafka.Zstd, requestEvents(80, 100)...)
+	s.publish(s.topics[0], 0, kafka.Zstd, requestEvents(80, 100)...)
 	r := s.start(nil)
-	eventually(t, "all offsets in the ledger", s.done(topics[0], 102))
+	eventually(t, "all offsets in the ledger", s.done(s.topics[0], 102))
 	produce(100, 120, kgo.TryAbort)
 	produce(120, 150, kgo.TryCommit)
-	eventually(t, "all offsets in the ledger", s.done(topics[0], 154))
+	eventually(t, "all offsets in the ledger", s.done(s.topics[0], 154))
 	r.stop()
-	s.accounts(topics[0], 154, 100)
+	s.accounts(s.topics[0], 154, 100)
 	if got := r.metric("offsets_total", "outcome=absent"); got != 54 {
 		t.Errorf("got %v absent offsets, want 50 aborted records and 4 control records", got)
 	}
@@ -197,21 +198,22 @@ func (s *stack) deleteRecords(topic string, partition int32, before int64) {
 	}
 }
 
-func TestWhatTopicRetentionTookIsLost(t *testing.T) {
-	s := newStack(t, 1)
-	s.publish(topics[0], 0, kafka.Lz4, requestEvents(0, 10)...)
-	s.deleteRecords(topics[0], 0, 4) // nobody had promised these
+func TestWhatTopicRetentionTookIsLost(t *testing.T) { retentionIsLoss(t, newStack(t, 1)) }
+
+func retentionIsLoss(t *testing.T, s *stack) {
+	s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(0, 10)...)
+	s.deleteRecords(s.topics[0], 0, 4) // nobody had promised these
 	first := s.start(nil)
-	eventually(t, "the first in the ledger", s.done(topics[0], 10))
+	eventually(t, "the first in the ledger", s.done(s.topics[0], 10))
 	first.stop()
 	for from := 10; from < 100; from += 10 {
-		s.publish(topics[0], 0, kafka.Lz4, requestEvents(from, from+10)...)
+		s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(from, from+10)...)
 	}
-	s.deleteRecords(topics[0], 0, 60)
+	s.deleteRecords(s.topics[0], 0, 60)
 	second := s.start(nil)
-	eventually(t, "all offsets in the ledger", s.done(topics[0], 100))
+	eventually(t, "all offsets in the ledger", s.done(s.topics[0], 100))
 	second.stop()
-	s.accounts(topics[0], 100, 46)
+	s.accounts(s.topics[0], 100, 46)
 	if got := second.metric("offsets_total", "outcome=lost"); got != 50 {
 		t.Errorf("got %v lost offsets, want 50", got)
 	}
@@ -299,12 +301,13 @@ func TestABrokerThatRestarts(t *testing.T) {
 	dir := t.TempDir()
 	s := newStack(t, 1)
 	all := []embedded.Topic{{Name: topics[0], Partitions: 2}, {Name: topics[1], Partitions: 1}, {Name: topics[2], Partitions: 1}, {Name: deadTopic, Partitions: 1}}
-	s.broker = embeddedtest.Broker(t, dir, "127.0.0.1:0", all...)
+	broker := embeddedtest.Broker(t, dir, "127.0.0.1:0", all...)
+	s.broker = broker
 	s.kafka.Brokers = []string{s.broker.Addr()}
 	s.publish(topics[0], 0, kafka.Lz4, requestEvents(0, 100)...)
 	r := s.start(nil)
 	eventually(t, "the first in the ledger", s.done(topics[0], 100))
-	s.broker.Stop()
+	broker.Stop()
 	eventually(t, "reported paused", func() bool { return strings.HasPrefix(r.states.of(partKafka), "paused: ") })
 	s.broker = embeddedtest.Broker(t, dir, s.broker.Addr(), all...)
 	s.publish(topics[0], 1, kafka.Lz4, requestEvents(100, 200)...)

@@ -22,6 +22,7 @@ import (
 	"github.com/lethe-audit/lethe/internal/daemon"
 	"github.com/lethe-audit/lethe/internal/embedded"
 	"github.com/lethe-audit/lethe/internal/embedded/embeddedtest"
+	"github.com/lethe-audit/lethe/internal/embedded/kafkatest"
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/migrate"
 	"github.com/lethe-audit/lethe/internal/policy"
@@ -30,7 +31,7 @@ import (
 	"github.com/lethe-audit/lethe/internal/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(kafkatest.Tests{M: m}) }
 
 var topics = [event.NumKinds]string{"lethe.request", "lethe.audit", "lethe.security"}
 
@@ -81,10 +82,19 @@ func (s *states) of(part string) string {
 	return s.last[part]
 }
 
+// cluster is an embedded broker or Apache Kafka.
+type cluster interface {
+	Addr() string
+	ClusterID() string
+}
+
 // stack is a broker and a database.
 type stack struct {
 	t      testing.TB
-	broker *embedded.Kafka
+	broker cluster
+	topics [event.NumKinds]string
+	dead   string
+	group  string
 	dsn    string
 	store  *store.Store
 	kafka  config.Kafka
@@ -101,7 +111,12 @@ func newStack(t testing.TB, partitions int32) *stack {
 
 func newStackWith(t testing.TB, made ...embedded.Topic) *stack {
 	t.Helper()
-	s := &stack{t: t, broker: embeddedtest.Broker(t, t.TempDir(), "127.0.0.1:0", made...), dsn: embeddedtest.ClickHouse(t)}
+	return newStackOn(t, embeddedtest.Broker(t, t.TempDir(), "127.0.0.1:0", made...))
+}
+
+func newStackOn(t testing.TB, broker cluster) *stack {
+	t.Helper()
+	s := &stack{t: t, broker: broker, topics: topics, dead: deadTopic, group: "test", dsn: embeddedtest.ClickHouse(t)}
 	s.kafka = config.Kafka{Brokers: []string{s.broker.Addr()}}
 	if err := migrate.Apply(t.Context(), migrate.Options{DSN: s.dsn, Policy: tiers(t)}); err != nil {
 		t.Fatal(err)
@@ -195,7 +210,7 @@ func (s *stack) start(change func(*Options), prepare ...func(*Ingester)) *runnin
 		level = slog.NewTextHandler(s.t.Output(), nil)
 	}
 	o := Options{
-		Brokers: s.kafka.Brokers, Transport: transport, Dialer: dialer, Group: "test", Topics: topics, DeadTopic: deadTopic,
+		Brokers: s.kafka.Brokers, Transport: transport, Dialer: dialer, Group: s.group, Topics: s.topics, DeadTopic: s.dead,
 		Policy: rules, PolicyVersion: rules.Version, Digest: keys.Digest,
 		NewRedactor: func() (Redactor, error) {
 			return redact.New(redact.Options{Keys: keys, Countries: everywhere{}, PolicyVersion: rules.Version})
