@@ -11,8 +11,8 @@ LINT  := $(CACHE)/bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 RACE  := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
 FUZZTIME ?= 5s
 
-# Tests on Apache Kafka run where Java and Maven are; KAFKA_TESTS=required fails without.
-KAFKA := $(or $(filter required,$(KAFKA_TESTS)),$(shell command -v java >/dev/null && command -v mvn >/dev/null && echo found))
+# Tests on Apache Kafka run where Java and Maven are; APACHE_KAFKA=required fails without.
+KAFKA := $(or $(filter required,$(APACHE_KAFKA)),$(shell command -v java >/dev/null && command -v mvn >/dev/null && echo found))
 
 .DEFAULT_GOAL := help
 
