@@ -6,6 +6,7 @@
 //	ingest                    run until a signal
 //	ingest -healthcheck       ask the one that runs whether it lives
 //	ingest verify [--full]    compare the ledger with the rows and with Kafka
+//	ingest ledger new-epoch TOPIC   account anew for a topic that was made anew
 package main
 
 import (
@@ -35,6 +36,9 @@ const usage = `Usage:
   ingest                    run until a signal
   ingest -healthcheck       ask the ingester that runs with the same settings whether it lives, and end
   ingest verify [--full]    compare the ledger with the rows and with Kafka, and end
+  ingest ledger new-epoch TOPIC
+                            account anew for a topic that was made anew or lost its
+                            end, from the start of its log. Stop the ingesters first.
 
 Settings are environment variables: docs/config.md.
 `
@@ -63,6 +67,11 @@ func run(args, environ []string, out io.Writer) error {
 		return serve(environ, *healthcheck)
 	case "verify":
 		return verify(flags.Args()[1:], environ, out)
+	case "ledger":
+		if flags.NArg() != 3 || flags.Arg(1) != "new-epoch" {
+			return errors.New("ledger: want ingest ledger new-epoch TOPIC")
+		}
+		return newEpoch(flags.Arg(2), environ, out)
 	}
 	return fmt.Errorf("unknown command %q: see -help", flags.Arg(0))
 }
@@ -103,4 +112,14 @@ func verify(args, environ []string, out io.Writer) error {
 		err = errors.New("the ledger is not verified")
 	}
 	return err
+}
+
+func newEpoch(topic string, environ []string, out io.Writer) error {
+	cfg, err := config.LoadIngest(environ)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := daemon.Signals(context.Background())
+	defer cancel()
+	return service.NewEpoch(ctx, cfg, topic, out)
 }

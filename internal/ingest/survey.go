@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -239,4 +240,49 @@ func addLetter(l *ledger.Letters, headers []fetch.Header) (came time.Time, ok bo
 	}
 	l.Offsets[p][offset] = true
 	return came, true
+}
+
+// NewEpoch returns the entries that begin the topic's next epoch: for every
+// partition an empty one at the start of its log, so that it is read again from
+// there. It sets the group's offsets to the same places. ends is where the
+// ledger stands. An ingester at work is refused: it would go on in the old epoch.
+func (s *Survey) NewEpoch(ctx context.Context, topic string, ends []ledger.End, now time.Time) ([]ledger.Entry, error) {
+	if !slices.Contains(s.o.Topics, topic) || len(s.parts[topic]) == 0 {
+		return nil, fmt.Errorf("begin new epoch: %s is no topic of events that Kafka has", topic)
+	}
+	groups, err := s.client.DescribeGroups(ctx, &kafka.DescribeGroupsRequest{GroupIDs: []string{s.o.Group}})
+	if err != nil {
+		return nil, fmt.Errorf("describe consumer group: %w", err)
+	}
+	for _, g := range groups.Groups {
+		if len(g.Members) > 0 {
+			return nil, fmt.Errorf("begin new epoch: %d ingesters are at work; stop them first", len(g.Members))
+		}
+	}
+	_, epochs := latest(ends)
+	bounds, err := s.bounds(ctx, []string{topic})
+	if err != nil {
+		return nil, err
+	}
+	var entries []ledger.Entry
+	var commits []kafka.OffsetCommit
+	for p, b := range bounds {
+		if _, known := epochs[topic]; known {
+			p.Epoch = epochs[topic] + 1
+		}
+		entries = append(entries, ledger.Entry{Partition: p, First: b.Start, Last: b.Start - 1, ReceivedAt: now})
+		commits = append(commits, kafka.OffsetCommit{Partition: int(p.Partition), Offset: b.Start})
+	}
+	res, err := s.client.OffsetCommit(ctx, &kafka.OffsetCommitRequest{
+		GroupID: s.o.Group, GenerationID: -1, Topics: map[string][]kafka.OffsetCommit{topic: commits},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reset the group's offsets: %w", err)
+	}
+	for _, p := range res.Topics[topic] {
+		if p.Error != nil {
+			return nil, fmt.Errorf("reset the group's offset of %s/%d: %w", topic, p.Partition, p.Error)
+		}
+	}
+	return entries, nil
 }

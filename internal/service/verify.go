@@ -22,18 +22,11 @@ func Verify(ctx context.Context, cfg config.Ingest, out io.Writer) (ok bool, err
 	if err != nil {
 		return false, err
 	}
-	transport, _, err := publish.Connect(cfg.Kafka)
+	survey, end, err := survey(ctx, cfg)
 	if err != nil {
 		return false, err
 	}
-	defer transport.CloseIdleConnections()
-	survey, err := ingest.NewSurvey(ctx, ingest.SurveyOptions{
-		Brokers: cfg.Kafka.Brokers, Transport: transport, Group: cfg.Group, DeadTopic: cfg.Kafka.TopicDead,
-		Topics: []string{cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity},
-	})
-	if err != nil {
-		return false, err
-	}
+	defer end()
 	db, err := store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN)})
 	if err != nil {
 		return false, err
@@ -60,6 +53,50 @@ func Verify(ctx context.Context, cfg config.Ingest, out io.Writer) (ok bool, err
 		return false, fmt.Errorf("verify: %w", err)
 	}
 	return report.OK(), report.Print(out)
+}
+
+// survey looks at the topics and the group of these settings. The caller calls end.
+func survey(ctx context.Context, cfg config.Ingest) (s *ingest.Survey, end func(), err error) {
+	transport, _, err := publish.Connect(cfg.Kafka)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err = ingest.NewSurvey(ctx, ingest.SurveyOptions{
+		Brokers: cfg.Kafka.Brokers, Transport: transport, Group: cfg.Group, DeadTopic: cfg.Kafka.TopicDead,
+		Topics: []string{cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity},
+	})
+	if err != nil {
+		transport.CloseIdleConnections()
+		return nil, nil, err
+	}
+	return s, transport.CloseIdleConnections, nil
+}
+
+// NewEpoch begins a new epoch of a topic in the ledger.
+func NewEpoch(ctx context.Context, cfg config.Ingest, topic string, out io.Writer) error {
+	survey, end, err := survey(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer end()
+	db, err := store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN)})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	ends, err := db.LedgerEnds(ctx, survey.Cluster())
+	if err != nil {
+		return err
+	}
+	entries, err := survey.NewEpoch(ctx, topic, ends, time.Now().UTC())
+	if err != nil {
+		return err
+	}
+	if err := db.WriteLedger(ctx, entries); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s begins epoch %d: %d partitions are read from the start of their logs\n", topic, entries[0].Epoch, len(entries))
+	return err
 }
 
 // proof reads the store's buckets one after another.

@@ -217,3 +217,21 @@ func sorted[V any](m map[cellKey]V) []cellKey {
 	})
 	return keys
 }
+
+// unaccounted finds rows that no entry speaks of.
+func (c *check) unaccounted(p *part) {
+	for _, f := range p.found {
+		if slices.ContainsFunc(p.united, func(r ledger.Range) bool { return r.First <= f.First && f.First <= r.Last }) {
+			continue
+		}
+		b, ok := c.bounds[kafkaID(p.Partition)]
+		if f.First >= p.end() && c.newest[p.Topic] == p.era && ok && f.Last < b.End {
+			c.report.InFlight += f.Rows
+			continue
+		}
+		x := c.find("unaccounted", p.Partition, f.First, f.Last, "%d rows in %s that no entry of the ledger speaks of", f.Rows, f.Table)
+		x.Class, x.Day = f.Retention, date(f.Day)
+	}
+}
+
+func date(day int32) string { return time.Unix(int64(day)*86400, 0).UTC().Format(time.DateOnly) }
