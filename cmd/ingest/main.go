@@ -2,12 +2,19 @@
 // every record with its retention class and writes it to ClickHouse, whose TTLs
 // are the policy's periods. Its settings are environment variables, listed in
 // docs/config.md.
+//
+//	ingest                    run until a signal
+//	ingest -healthcheck       ask the one that runs whether it lives
+//	ingest verify [--full]    compare the ledger with the rows and with Kafka
+//	ingest ledger new-epoch TOPIC   account anew for a topic that was made anew
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -18,16 +25,59 @@ import (
 )
 
 func main() {
-	healthcheck := flag.Bool("healthcheck", false, "ask the ingester that runs with the same settings whether it lives, and end")
-	flag.Parse()
-	if err := run(*healthcheck); err != nil {
+	err := run(os.Args[1:], os.Environ(), os.Stdout)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "ingest:", err)
 		os.Exit(1)
 	}
 }
 
-func run(healthcheck bool) error {
-	cfg, err := config.LoadIngest(os.Environ())
+const usage = `Usage:
+  ingest                    run until a signal
+  ingest -healthcheck       ask the ingester that runs with the same settings whether it lives, and end
+  ingest verify [--full]    compare the ledger with the rows and with Kafka, and end
+  ingest ledger new-epoch TOPIC
+                            account anew for a topic that was made anew or lost its
+                            end, from the start of its log. Stop the ingesters first.
+
+Settings are environment variables: docs/config.md.
+`
+
+const usageVerify = `Usage: ingest verify [--full]
+
+Compares the ledger of offsets with itself, with Kafka, with every row and with
+the dead letters, prints a table, and ends with status 0 where all agree and 1
+where something was found or could not be read. It changes nothing, and may run
+beside an ingester.
+
+  --full   check everything. Every run does: stamps of verified ranges, and with
+           them the shorter check of what is new and 1 % of the rest, do not
+           exist yet.
+`
+
+func run(args, environ []string, out io.Writer) error {
+	flags := flag.NewFlagSet("ingest", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(flags.Output(), usage) }
+	healthcheck := flags.Bool("healthcheck", false, "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	switch flags.Arg(0) {
+	case "":
+		return serve(environ, *healthcheck)
+	case "verify":
+		return verify(flags.Args()[1:], environ, out)
+	case "ledger":
+		if flags.NArg() != 3 || flags.Arg(1) != "new-epoch" {
+			return errors.New("ledger: want ingest ledger new-epoch TOPIC")
+		}
+		return newEpoch(flags.Arg(2), environ, out)
+	}
+	return fmt.Errorf("unknown command %q: see -help", flags.Arg(0))
+}
+
+func serve(environ []string, healthcheck bool) error {
+	cfg, err := config.LoadIngest(environ)
 	if err != nil {
 		return err
 	}
@@ -39,4 +89,37 @@ func run(healthcheck bool) error {
 		func(ctx context.Context, d *daemon.Daemon, log *slog.Logger) error {
 			return service.Ingest(ctx, d, cfg, log)
 		})
+}
+
+func verify(args, environ []string, out io.Writer) error {
+	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(flags.Output(), usageVerify) }
+	flags.Bool("full", false, "") // as yet every run is full
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("verify: unknown argument %q: see --help", flags.Arg(0))
+	}
+	cfg, err := config.LoadIngest(environ)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := daemon.Signals(context.Background())
+	defer cancel()
+	ok, err := service.Verify(ctx, cfg, out)
+	if err == nil && !ok {
+		err = errors.New("the ledger is not verified")
+	}
+	return err
+}
+
+func newEpoch(topic string, environ []string, out io.Writer) error {
+	cfg, err := config.LoadIngest(environ)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := daemon.Signals(context.Background())
+	defer cancel()
+	return service.NewEpoch(ctx, cfg, topic, out)
 }

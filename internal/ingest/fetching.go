@@ -190,6 +190,6 @@ func (r *route) refuse(ctx context.Context, p *partition, round int, err error) 
 	p.mu.Unlock()
 	if beyond {
 		r.halt(p, fmt.Errorf("it was read up to offset %d but ends at %d: the topic was made anew or lost its end; "+
-			"its partitions need a new epoch in the ledger before they are read again", from, b.end))
+			"stop the ingesters and run ingest ledger new-epoch TOPIC, and it is read again from its start", from, b.end))
 	}
 }

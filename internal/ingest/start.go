@@ -26,7 +26,7 @@ func (o origin) from(b bounds) (int64, error) {
 	switch {
 	case o.ledger > b.end:
 		return 0, fmt.Errorf("the ledger reaches offset %d but the partition ends at %d: the topic was made anew or lost its end; "+
-			"its partitions need a new epoch in the ledger before they are read again", o.ledger, b.end)
+			"stop the ingesters and run ingest ledger new-epoch TOPIC, and it is read again from its start", o.ledger, b.end)
 	case o.ledger >= 0:
 		return o.ledger, nil
 	case o.committed > b.end:

@@ -29,7 +29,7 @@ func TestWhereAPartitionStarts(t *testing.T) {
 		{"ClickHouse came back from a backup", 20, 30, bounds{0, 90}, 20, true, ""},
 		{"everything is done", 90, 90, bounds{0, 90}, 90, false, ""},
 		{"topic retention was faster", 20, 20, bounds{50, 90}, 20, false, ""},
-		{"the ledger is ahead of the topic", 91, 20, bounds{0, 90}, 0, false, "a new epoch in the ledger"},
+		{"the ledger is ahead of the topic", 91, 20, bounds{0, 90}, 0, false, "ingest ledger new-epoch TOPIC"},
 		{"the group is ahead of the topic", -1, 91, bounds{0, 90}, 0, false, "reset the group's offset"},
 	}
 	for _, c := range cases {

@@ -5,6 +5,7 @@
 package ledger
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,6 +31,12 @@ var outcomeNames = [NumOutcomes]string{"stored", "dead", "expired", "suppressed"
 
 // String returns the outcome's column name.
 func (o Outcome) String() string { return outcomeNames[o] }
+
+// ParseOutcome returns the outcome that a column's name stands for.
+func ParseOutcome(name string) (Outcome, bool) {
+	i := slices.Index(outcomeNames[:], name)
+	return Outcome(max(i, 0)), i >= 0
+}
 
 // Partition identifies one Kafka partition. Epoch grows when a topic was made
 // anew and its offsets started again.

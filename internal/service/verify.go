@@ -1,0 +1,135 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/config"
+	"github.com/lethe-audit/lethe/internal/ingest"
+	"github.com/lethe-audit/lethe/internal/ledger"
+	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/internal/publish"
+	"github.com/lethe-audit/lethe/internal/store"
+	"github.com/lethe-audit/lethe/internal/verify"
+)
+
+// Verify proves the ledger of the ingester that runs with these settings and
+// prints the report. It returns whether nothing was found.
+func Verify(ctx context.Context, cfg config.Ingest, out io.Writer) (ok bool, err error) {
+	p, err := policy.Load(cfg.PolicyFile)
+	if err != nil {
+		return false, err
+	}
+	survey, end, err := survey(ctx, cfg)
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	db, err := store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN)})
+	if err != nil {
+		return false, err
+	}
+	defer db.Close()
+	classes, err := db.Classes(ctx)
+	if err != nil {
+		return false, err
+	}
+	periods := make(map[string]policy.Period, len(classes))
+	for _, c := range classes {
+		periods[c.Retention] = policy.Period{Months: c.Months, Days: c.Days, Sentinel: c.Sentinel}
+	}
+	report, err := verify.Run(ctx, verify.Options{
+		Storage: proof{db}, Kafka: survey, Grace: p.Grace, Now: time.Now,
+		Expiry: func(class string, from time.Time) time.Time {
+			if period, ok := periods[class]; ok {
+				return period.End(from)
+			}
+			return policy.Sentinel // as the tables' own expiry has it
+		},
+	})
+	if err != nil {
+		return false, fmt.Errorf("verify: %w", err)
+	}
+	return report.OK(), report.Print(out)
+}
+
+// survey looks at the topics and the group of these settings. The caller calls end.
+func survey(ctx context.Context, cfg config.Ingest) (s *ingest.Survey, end func(), err error) {
+	transport, _, err := publish.Connect(cfg.Kafka)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err = ingest.NewSurvey(ctx, ingest.SurveyOptions{
+		Brokers: cfg.Kafka.Brokers, Transport: transport, Group: cfg.Group, DeadTopic: cfg.Kafka.TopicDead,
+		Topics: []string{cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity},
+	})
+	if err != nil {
+		transport.CloseIdleConnections()
+		return nil, nil, err
+	}
+	return s, transport.CloseIdleConnections, nil
+}
+
+// NewEpoch begins a new epoch of a topic in the ledger.
+func NewEpoch(ctx context.Context, cfg config.Ingest, topic string, out io.Writer) error {
+	survey, end, err := survey(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer end()
+	db, err := store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN)})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	ends, err := db.LedgerEnds(ctx, survey.Cluster())
+	if err != nil {
+		return err
+	}
+	entries, err := survey.NewEpoch(ctx, topic, ends, time.Now().UTC())
+	if err != nil {
+		return err
+	}
+	if err := db.WriteLedger(ctx, entries); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s begins epoch %d: %d partitions are read from the start of their logs\n", topic, entries[0].Epoch, len(entries))
+	return err
+}
+
+// proof reads the store's buckets one after another.
+type proof struct{ *store.Store }
+
+func (p proof) Rows(ctx context.Context, eras []ledger.Era, found func(ledger.Found)) (buckets int, repeats uint64, err error) {
+	all, err := p.Buckets(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, b := range all {
+		counted, err := p.Find(ctx, b, eras)
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, f := range counted {
+			found(f)
+		}
+		n, err := p.Repeats(ctx, b)
+		if err != nil {
+			return 0, 0, err
+		}
+		repeats += n
+	}
+	return len(all), repeats, nil
+}
+
+func (p proof) Deliveries(ctx context.Context, eras []ledger.Era, era int, partition int32, r ledger.Range) (all []ledger.Delivery, err error) {
+	for d, err := range p.Store.Deliveries(ctx, eras, era, partition, r) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}

@@ -1,0 +1,77 @@
+package verify
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/ledger"
+)
+
+// Print writes the report for a person. It holds offsets, classes and counts, no payload.
+func (r *Report) Print(out io.Writer) error {
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprint(t, "PARTITION\tEPOCH\tLEDGER\tCOMMITTED\tKAFKA END")
+	for o := range ledger.NumOutcomes {
+		fmt.Fprint(t, "\t", ledger.Outcome(o).String())
+	}
+	fmt.Fprintln(t)
+	for _, a := range r.Accounts {
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s", place(a.Partition), a.Epoch, offsets(a.First, a.Next-1), known(a.Committed), known(a.End))
+		for _, n := range a.Counts {
+			fmt.Fprintf(t, "\t%d", n)
+		}
+		fmt.Fprintln(t)
+	}
+	if len(r.Findings) > 0 {
+		fmt.Fprintln(t, "\nFINDING\tPARTITION\tEPOCH\tOFFSETS\tCLASS\tDAY\tWHAT")
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", f.Kind, place(f.Partition), f.Partition.Epoch, offsets(f.First, f.Last), dash(f.Class), dash(f.Day), f.Text)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nread everything: %d ledger entries, %d rows in %d buckets, %d dead letters, in %s\n", r.Entries, r.Rows, r.Buckets, r.Letters, r.Took.Round(time.Millisecond))
+	fmt.Fprintf(out, "repeats: %d rows are of an event that is stored already; readers show one\n", r.Repeats)
+	if r.Taken > 0 {
+		fmt.Fprintf(out, "dead letters: %d accounted, payload expired\n", r.Taken)
+	}
+	if r.InFlight > 0 {
+		fmt.Fprintf(out, "in flight: %d rows whose ledger entry was not written yet\n", r.InFlight)
+	}
+	verdict := "verified: every offset is accounted for"
+	if !r.OK() {
+		verdict = fmt.Sprintf("NOT verified: %d findings", len(r.Findings))
+	}
+	_, err := fmt.Fprintln(out, verdict)
+	return err
+}
+
+func place(p ledger.Partition) string { return p.Topic + "/" + strconv.Itoa(int(p.Partition)) }
+
+func offsets(first, last int64) string {
+	switch {
+	case last < first:
+		return "-"
+	case first == last:
+		return strconv.FormatInt(first, 10)
+	}
+	return fmt.Sprintf("%d-%d", first, last)
+}
+
+func known(offset int64) string {
+	if offset < 0 {
+		return "-"
+	}
+	return strconv.FormatInt(offset, 10)
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
