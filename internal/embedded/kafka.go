@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/renameio/v2"
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
@@ -169,17 +170,8 @@ func clusterID(dir string) (string, error) {
 	var b [8]byte
 	rand.Read(b[:])
 	id := "lethe-" + hex.EncodeToString(b[:])
-	file, err := os.CreateTemp(dir, "cluster.id.*")
-	if err != nil {
+	if err := renameio.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("write cluster id: %w", err)
-	}
-	_, err = file.WriteString(id + "\n")
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return "", errors.Join(fmt.Errorf("write cluster id: %w", err), os.Remove(file.Name()))
 	}
 	return id, nil
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/google/renameio/v2"
 )
 
 // errChanged says that a file is not the one the state file speaks of.
@@ -94,20 +96,10 @@ func (s *state) save() error {
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	dir := filepath.Dir(s.path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	file, err := os.CreateTemp(dir, ".lethe-publish-*")
-	if err != nil {
-		return fmt.Errorf("write state: %w", err)
-	}
-	_, err = file.Write(append(data, '\n'))
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), s.path)
-	}
-	if err != nil {
-		_ = os.Remove(file.Name()) // the first error says more
+	if err := renameio.WriteFile(s.path, append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	s.saved = time.Now()

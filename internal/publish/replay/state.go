@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/google/renameio/v2"
 )
 
 // state remembers what was replayed. It holds offsets and filters only.
@@ -101,20 +103,10 @@ func (s *state) save() error {
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	dir := filepath.Dir(s.path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	file, err := os.CreateTemp(dir, ".lethe-replay-*")
-	if err != nil {
-		return fmt.Errorf("write state: %w", err)
-	}
-	_, err = file.Write(append(data, '\n'))
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), s.path)
-	}
-	if err != nil {
-		_ = os.Remove(file.Name()) // the first error says more
+	if err := renameio.WriteFile(s.path, append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	return nil
