@@ -182,11 +182,19 @@ func difference(a, b []event.Position) int {
 func TestSubjectRows(t *testing.T) {
 	s := open(t)
 	ctx := context.Background()
+	// One person of the crowd has more rows in each kind than are read ahead,
+	// the others fewer.
 	rows := crowd(rand.New(rand.NewPCG(8, 8)), 400)
-	for chunk := range slices.Chunk(rows, 200) {
+	for i, r := range crowd(rand.New(rand.NewPCG(9, 9)), 12_000) {
+		r.Offset += int64(1_000_000 + i)
+		if r.Text[event.TUserID] == "u_3" {
+			rows = append(rows, r)
+		}
+	}
+	for chunk := range slices.Chunk(rows, len(rows)/2) {
 		insert(t, s, chunk...)
 	}
-	for _, keys := range [][]string{{"user:u_2"}, {"user:u_2", "device:d_0"}, {"user:nobody"}, nil} {
+	for _, keys := range [][]string{{"user:u_2"}, {"user:u_2", "device:d_0"}, {"user:u_3"}, {"user:nobody"}, nil} {
 		f := event.Filter{From: time.Time{}, To: now.Add(1000 * time.Hour), Now: now.Add(150 * time.Hour), Subjects: keys}
 		want, _ := wanted(f, rows)
 		if keys == nil {
@@ -214,7 +222,7 @@ func TestSubjectRows(t *testing.T) {
 	}
 	// A reader may leave early.
 	n := 0
-	for _, err := range s.SubjectRows(ctx, []string{"user:u_2"}, now) {
+	for _, err := range s.SubjectRows(ctx, []string{"user:u_3"}, now) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"iter"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -21,19 +22,40 @@ func (s *Store) SubjectRows(ctx context.Context, keys []string, now time.Time) i
 		}
 		// Leaving the loop early must also stop the server.
 		ctx, cancel := context.WithCancel(ctx)
+		var ahead [event.NumKinds]lookahead
+		var reading sync.WaitGroup
+		defer reading.Wait()
 		defer cancel()
+		for _, kind := range event.Kinds[1:] {
+			a := &ahead[kind]
+			a.done = make(chan struct{})
+			reading.Go(func() {
+				defer close(a.done)
+				a.read(ctx, func(ctx context.Context, do func(*event.Row) bool) error {
+					return s.subject(ctx, kind, keys, now, do)
+				})
+			})
+		}
 		for _, kind := range event.Kinds {
-			q, _ := read(event.Filter{Subjects: keys, Now: now}, kind, readable)
-			text := q.text(selected[kind], kind, " ORDER BY occurred_at, source, id, received_at, src_topic, src_partition, src_offset")
 			var last *event.Row
 			more := true
-			err := s.each(ctx, kind, text, q.params, streamed, func(r *event.Row) bool {
+			do := func(r *event.Row) bool {
 				if last == nil || !same(last, r) {
 					more = yield(r, nil)
 				}
 				last = r
 				return more
-			})
+			}
+			var err error
+			if a := &ahead[kind]; !a.ended() {
+				err = s.subject(ctx, kind, keys, now, do)
+			} else if err = a.err; err == nil {
+				for _, r := range a.rows {
+					if !do(r) {
+						break
+					}
+				}
+			}
 			if !more {
 				return
 			}
@@ -43,6 +65,54 @@ func (s *Store) SubjectRows(ctx context.Context, keys []string, now time.Time) i
 			}
 		}
 	}
+}
+
+// subject hands over one kind's rows of a person, repeats included.
+func (s *Store) subject(ctx context.Context, kind event.Kind, keys []string, now time.Time, do func(*event.Row) bool) error {
+	q, _ := read(event.Filter{Subjects: keys, Now: now}, kind, readable)
+	text := q.text(selected[kind], kind, " ORDER BY occurred_at, source, id, received_at, src_topic, src_partition, src_offset")
+	return s.each(ctx, kind, text, q.params, streamed, do)
+}
+
+// lookahead reads a kind while another one is handed over: planning a query takes
+// a tenth of a lookup's time, and most people have few rows in most kinds. What
+// is longer is read again in its turn, because a server does not wait long for a
+// reader that is busy elsewhere.
+type lookahead struct {
+	done chan struct{} // nil: not read ahead
+	rows []*event.Row
+	all  bool // rows are all there are
+	err  error
+}
+
+// mostAhead is how many rows of a kind are held, about a kilobyte each.
+const mostAhead = 1000
+
+func (a *lookahead) read(ctx context.Context, rows func(context.Context, func(*event.Row) bool) error) {
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
+	a.all = true
+	a.err = rows(ctx, func(r *event.Row) bool {
+		if len(a.rows) == mostAhead {
+			a.all = false
+			enough() // closing an answer reads it to its end, which the server must cut
+			return false
+		}
+		a.rows = append(a.rows, r)
+		return true
+	})
+}
+
+// ended waits and reports whether the kind needs no other query.
+func (a *lookahead) ended() bool {
+	if a.done == nil {
+		return false
+	}
+	<-a.done
+	if !a.all {
+		a.rows = nil
+	}
+	return a.all
 }
 
 // streamed keeps a long answer small: short blocks here, a sort that goes to
