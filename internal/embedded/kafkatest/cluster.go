@@ -28,8 +28,10 @@ const (
 
 // Options say what Begin starts.
 type Options struct {
-	Nodes      int      // Default: 1.
-	Properties []string // lines of server.properties that replace those of here
+	Nodes int // Default: 1.
+	// Settings returns lines of a node's server.properties that replace those of
+	// here; it is given where the node listens. nil: none.
+	Settings func(broker, controller string) string
 }
 
 // Cluster is brokers that are their own controllers.
@@ -74,8 +76,10 @@ func Begin(ctx context.Context, o Options) (_ *Cluster, err error) {
 	}
 	for n := range count {
 		node := &Node{id: int32(n + 1), addr: brokers[n], cluster: c.id, dir: filepath.Join(c.dir, fmt.Sprint(n+1)), classes: classes}
-		text := fmt.Sprintf(properties, node.id, node.addr, controllers[n], strings.Join(voters, ","), node.DataDir(), count, min(count, 2)) +
-			strings.Join(o.Properties, "\n") + "\n"
+		text := fmt.Sprintf(properties, node.id, node.addr, controllers[n], strings.Join(voters, ","), node.DataDir(), count, min(count, 2))
+		if o.Settings != nil {
+			text += o.Settings(node.addr, controllers[n])
+		}
 		if err := os.Mkdir(node.dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make data directory: %w", err)
 		}
@@ -203,18 +207,18 @@ func (c *Cluster) Coordinator(ctx context.Context, group string) (*Node, error) 
 	}
 	defer client.Close()
 	req := kmsg.NewPtrFindCoordinatorRequest()
-	req.CoordinatorKey, req.CoordinatorKeys = group, []string{group}
+	req.CoordinatorKeys = []string{group}
 	res, err := req.RequestWith(ctx, client)
+	if err == nil && len(res.Coordinators) != 1 {
+		err = fmt.Errorf("%d answers", len(res.Coordinators))
+	}
+	if err == nil {
+		err = kerr.ErrorForCode(res.Coordinators[0].ErrorCode)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for the coordinator: %w", err)
 	}
-	for _, found := range res.Coordinators {
-		if err := kerr.ErrorForCode(found.ErrorCode); err != nil {
-			return nil, fmt.Errorf("ask for the coordinator: %w", err)
-		}
-		return c.node(found.NodeID), nil
-	}
-	return c.node(res.NodeID), nil
+	return c.node(res.Coordinators[0].NodeID), nil
 }
 
 func (c *Cluster) node(id int32) *Node {

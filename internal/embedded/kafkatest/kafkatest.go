@@ -2,10 +2,9 @@
 // mode on loopback ports, their data in a temporary folder. It is for tests only.
 //
 // [Broker] and [Brokers] are shared by the tests of a binary and start when first
-// asked for, so tests take topic and group names of their own; [Alone] is for a
-// test that harms the broker's data. [Begin] is for a program that outlives a
-// test. Files that use it have the build tag kafka; what it needs is brought by
-// `make fetch-kafka`.
+// asked for, so tests take topic and group names of their own. [Begin] is for a
+// program outside a test, and for other settings. Files that use it have the build
+// tag kafka; what it needs is brought by `make fetch-kafka`.
 package kafkatest
 
 import (
@@ -23,11 +22,11 @@ import (
 )
 
 // shared are the binary's clusters by their number of nodes.
-var shared struct {
+var shared = struct {
 	sync.Mutex
 	clusters map[int]*Cluster
 	errs     map[int]error
-}
+}{clusters: make(map[int]*Cluster), errs: make(map[int]error)}
 
 // Tests runs a binary's tests and ends the shared brokers after them; it belongs
 // into TestMain: goleak.VerifyTestMain(kafkatest.Tests{M: m}).
@@ -39,7 +38,9 @@ func (t Tests) Run() int {
 	shared.Lock()
 	defer shared.Unlock()
 	for _, c := range shared.clusters {
-		c.End()
+		if c != nil {
+			c.End()
+		}
 	}
 	return code
 }
@@ -57,34 +58,12 @@ func Brokers(t testing.TB) *Cluster {
 	return share(t, 3)
 }
 
-// Alone returns a single broker for this test, whose data it may harm.
-func Alone(t testing.TB) *Node {
-	t.Helper()
-	c, err := Begin(t.Context(), Options{})
-	if err != nil {
-		t.Fatalf("Apache Kafka: %v", err)
-	}
-	t.Cleanup(c.End)
-	return c.Nodes[0]
-}
-
 func share(t testing.TB, nodes int) *Cluster {
 	t.Helper()
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.clusters[nodes] == nil && shared.errs[nodes] == nil {
-		c, err := Begin(t.Context(), Options{Nodes: nodes})
-		if err != nil {
-			if shared.errs == nil {
-				shared.errs = make(map[int]error)
-			}
-			shared.errs[nodes] = err
-		} else {
-			if shared.clusters == nil {
-				shared.clusters = make(map[int]*Cluster)
-			}
-			shared.clusters[nodes] = c
-		}
+		shared.clusters[nodes], shared.errs[nodes] = Begin(t.Context(), Options{Nodes: nodes})
 	}
 	if err := shared.errs[nodes]; err != nil {
 		t.Fatalf("Apache Kafka: %v", err)
@@ -93,10 +72,18 @@ func share(t testing.TB, nodes int) *Cluster {
 }
 
 // Kill ends the process with SIGKILL and waits until it is gone. Its data stays
-// for Start, which the test must call.
+// for Start. A test that fails before that does not leave it dead for the others.
 func (n *Node) Kill(t testing.TB) {
 	t.Helper()
 	n.Down()
+	t.Cleanup(func() {
+		if n.alive != nil {
+			return
+		}
+		if err := n.Up(context.Background()); err != nil {
+			t.Errorf("Apache Kafka: %v", err)
+		}
+	})
 }
 
 // Start runs the broker on its data, after Kill, and waits until it answers.

@@ -54,7 +54,7 @@ func TestThreeNodesGoOnWithoutOne(t *testing.T) {
 }
 
 func TestAFrozenBrokerGoesOn(t *testing.T) {
-	broker := kafkatest.Alone(t)
+	broker := kafkatest.Broker(t)
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Addr()))
 	if err != nil {
 		t.Fatal(err)

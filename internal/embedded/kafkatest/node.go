@@ -36,6 +36,9 @@ func (n *Node) ID() int32 { return n.id }
 // Addr is where it listens; a restart keeps it.
 func (n *Node) Addr() string { return n.addr }
 
+// Addrs is Addr, as a cluster says it.
+func (n *Node) Addrs() []string { return []string{n.addr} }
+
 // ClusterID names the cluster; a restart keeps it.
 func (n *Node) ClusterID() string { return n.cluster }
 
