@@ -74,6 +74,9 @@ func (r *route) fetchFrom(ctx context.Context, broker int, leaders *atomic.Point
 		turn++
 		asked, rounds, wants := r.claim(broker, *leaders.Load(), turn)
 		if len(wants) == 0 {
+			// Nothing is asked of a broker that leads nothing any more, nor waited for.
+			r.status.resume(partKafka, cause)
+			wait = r.o.RetryMin
 			r.budget.give(size)
 			if !sleep(ctx, idle) {
 				return

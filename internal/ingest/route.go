@@ -37,6 +37,9 @@ type route struct {
 }
 
 func (r *route) run(ctx, finishing context.Context) error {
+	// A route that has ended may have waited for partitions that are somebody else's
+	// now, or for a commit that nobody makes any more.
+	r.status.afresh(partKafka)
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	// On the way out the inserter finishes the last batch: it has no part in ctx.

@@ -59,6 +59,14 @@ func (s *status) resume(part, cause string) {
 	}
 }
 
+// afresh forgets what a part was waited for: whoever waits from now on says so.
+func (s *status) afresh(part string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.waiting[part])
+	s.report(part)
+}
+
 func (s *status) report(part string) {
 	if len(s.waiting[part]) == 0 {
 		s.health.Report(part, daemon.Ready, "")
