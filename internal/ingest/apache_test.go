@@ -5,11 +5,7 @@ package ingest
 import (
 	"context"
 	"crypto/rand"
-	"errors"
-	"net"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,21 +17,119 @@ import (
 	"github.com/lethe-audit/lethe/internal/fetch"
 )
 
-// newApache is a stack on Apache Kafka. All tests share the broker, so each has
-// names of its own.
+// apache is one broker or three.
+type apache interface {
+	cluster
+	Addrs() []string
+	Create(t testing.TB, topics ...embedded.Topic)
+}
+
+// newApache is a stack on the broker that all tests share.
 func newApache(t testing.TB, partitions int32, configs map[string]string) *stack {
 	t.Helper()
-	s := newStackOn(t, kafkatest.Broker(t))
+	return newApacheOn(t, kafkatest.Broker(t), partitions, configs)
+}
+
+// newApacheOn is a stack with names of its own: tests share the brokers. Without
+// partitions it has no topic but that of dead letters.
+func newApacheOn(t testing.TB, brokers apache, partitions int32, configs map[string]string) *stack {
+	t.Helper()
+	s := newStackOn(t, brokers)
+	s.kafka.Brokers = brokers.Addrs()
 	suffix := "." + rand.Text()
 	s.group += suffix
 	s.dead += suffix
 	made := []embedded.Topic{{Name: s.dead, Partitions: 1}}
 	for k := range s.topics {
 		s.topics[k] += suffix
-		made = append(made, embedded.Topic{Name: s.topics[k], Partitions: partitions, Configs: configs})
+		if partitions > 0 {
+			made = append(made, embedded.Topic{Name: s.topics[k], Partitions: partitions, Configs: configs})
+		}
 	}
-	kafkatest.Broker(t).Create(t, made...)
+	brokers.Create(t, made...)
 	return s
+}
+
+// load is a publisher at work: five hundred events a second, one in fifty no event.
+// It is idempotent, so that its own repeats are not what doubles.
+type load struct {
+	s     *stack
+	ended chan struct{}
+	done  chan error
+	n     int
+}
+
+func (s *stack) load() *load {
+	s.t.Helper()
+	l := &load{s: s, ended: make(chan struct{}), done: make(chan error, 1)}
+	c := s.other(kgo.DefaultProduceTopic(s.topics[0]), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.UnknownTopicRetries(-1))
+	go func() {
+		pace := time.NewTicker(100 * time.Millisecond)
+		defer pace.Stop()
+		for over := false; !over; { // once more after the end
+			select {
+			case <-l.ended:
+				over = true
+			case <-pace.C:
+			}
+			values := append(requestEvents(l.n, l.n+49), "not JSON")
+			records := make([]*kgo.Record, len(values))
+			for n, v := range values {
+				records[n] = kgo.StringRecord(v)
+			}
+			if err := c.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
+				l.done <- err
+				return
+			}
+			l.n += len(values)
+		}
+		l.done <- nil
+	}()
+	return l
+}
+
+// goesOn waits until so many more offsets are in the ledger.
+func (l *load) goesOn(what string, more int) {
+	l.s.t.Helper()
+	eventually(l.s.t, what, l.s.done(l.s.topics[0], l.s.reached(l.s.topics[0])+more))
+}
+
+// proves ends the load and compares what was acknowledged with what is there.
+func (l *load) proves() {
+	l.s.t.Helper()
+	close(l.ended)
+	if err := <-l.done; err != nil {
+		l.s.t.Fatal(err)
+	}
+	s, topic := l.s, l.s.topics[0]
+	eventually(s.t, "all offsets in the ledger", s.done(topic, l.n))
+	s.accounts(topic, l.n, l.n-l.n/50)
+	s.verifies()
+}
+
+// verifies runs the proof, which must find nothing.
+func (s *stack) verifies() {
+	s.t.Helper()
+	report := s.verify(year, time.Hour)
+	if report.OK() {
+		return
+	}
+	var text strings.Builder
+	if err := report.Print(&text); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Error(text.String())
+}
+
+// committed is where the group stands in a partition of the first topic.
+func (s *stack) committed(partition int) int64 {
+	s.t.Helper()
+	client := kafka.Client{Addr: kafka.TCP(s.kafka.Brokers...), Transport: s.transport()}
+	res, err := client.OffsetFetch(s.t.Context(), &kafka.OffsetFetchRequest{GroupID: s.group, Topics: map[string][]int{s.topics[0]: {partition}}})
+	if err != nil || res.Error != nil {
+		s.t.Fatalf("fetch offset: %v %v", err, res)
+	}
+	return res.Topics[s.topics[0]][0].CommittedOffset
 }
 
 func TestApacheTransactions(t *testing.T) { transactions(t, newApache(t, 1, nil)) }
@@ -110,150 +204,24 @@ func TestApacheLogAppendTime(t *testing.T) {
 	s.accounts(s.topics[0], 20, 20)
 }
 
+func TestApacheProgressIsHonest(t *testing.T) { progressIsHonest(t, newApache(t, 1, nil)) }
+
+func TestApacheTopicsAndPartitionsThatComeLater(t *testing.T) {
+	topicsComeLater(t, newApache(t, 0, nil))
+}
+
 func TestApacheKilledUnderLoad(t *testing.T) {
 	s := newApache(t, 2, nil)
-	r := s.start(func(o *Options) { o.BatchRows = 200 })
-	// Idempotent, so that the publisher's own repeats are not what doubles.
-	c := s.other(kgo.DefaultProduceTopic(s.topics[0]), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.UnknownTopicRetries(-1))
-	n := 0
-	restarted, published := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for over := false; !over; { // once more after the restart
-			select {
-			case <-restarted:
-				over = true
-			default:
-			}
-			var records []*kgo.Record
-			for _, v := range requestEvents(n, n+50) {
-				records = append(records, kgo.StringRecord(v))
-			}
-			if err := c.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
-				published <- err
-				return
-			}
-			n += len(records)
-		}
-		published <- nil
-	}()
-	eventually(t, "the load is under way", s.done(s.topics[0], 600))
+	r := s.start(nil)
+	l := s.load()
+	l.goesOn("the load is under way", 300)
 	broker := kafkatest.Broker(t)
 	broker.Kill(t)
 	eventually(t, "reported paused", func() bool { return strings.HasPrefix(r.states.of(partKafka), "paused: ") })
 	broker.Start(t)
-	close(restarted)
-	if err := <-published; err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "all offsets in the ledger", s.done(s.topics[0], n))
+	l.goesOn("the load goes on", 300)
 	eventually(t, "ready again", func() bool { return r.states.of(partKafka) == "ready" })
+	l.proves()
 	r.stop()
-	s.accounts(s.topics[0], n, n)
 	s.digests()
-}
-
-// freezing is a connection of a process that can be frozen: it sends nothing
-// while the gate is locked, and its deadlines stand still (they never pass).
-type freezing struct {
-	net.Conn
-	gate *sync.RWMutex
-}
-
-func (c freezing) Write(b []byte) (int, error) {
-	c.gate.RLock()
-	defer c.gate.RUnlock()
-	return c.Conn.Write(b)
-}
-
-func (freezing) SetDeadline(time.Time) error      { return nil }
-func (freezing) SetReadDeadline(time.Time) error  { return nil }
-func (freezing) SetWriteDeadline(time.Time) error { return nil }
-
-// watched is a generation whose commits are seen.
-type watched struct {
-	committer
-	saw func(at map[string]map[int]int64, err error)
-}
-
-func (w watched) CommitOffsets(at map[string]map[int]int64) error {
-	err := w.committer.CommitOffsets(at)
-	w.saw(at, err)
-	return err
-}
-
-// A member freezes after the fence and before the insert, for longer than its
-// session, while another one takes over and goes on.
-func TestApacheFrozenMemberRewindsNothing(t *testing.T) {
-	s := newApache(t, 1, nil)
-	s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(0, 100)...)
-	short := func(o *Options) { o.SessionTimeout, o.RebalanceTimeout = 2*time.Second, 2*time.Second }
-
-	var gate sync.RWMutex
-	var first atomic.Bool
-	full, thawed := make(chan struct{}), make(chan struct{})
-	type refusal struct {
-		at  int64
-		err error
-	}
-	refused := make(chan refusal, 1)
-	zombie := s.start(func(o *Options) {
-		short(o)
-		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-			return freezing{conn, &gate}, err
-		}
-		o.Transport.Dial, o.Dialer.DialFunc = dial, dial
-		f := &faults{storage: storage{s.store}}
-		f.insert = func(ctx context.Context, b Batch, token string) error {
-			if first.CompareAndSwap(false, true) {
-				gate.Lock()
-				close(full)
-				<-thawed
-				gate.Unlock()
-			}
-			return f.storage.Insert(ctx, b, token)
-		}
-		o.Storage = f
-	}, func(i *Ingester) {
-		i.fence = func(c committer) committer {
-			return watched{c, func(at map[string]map[int]int64, err error) {
-				if err != nil && len(refused) == 0 {
-					refused <- refusal{at[s.topics[0]][0], err}
-				}
-			}}
-		}
-	})
-	<-full
-	heir := s.start(short)
-	eventually(t, "the other one took over", s.done(s.topics[0], 100))
-	s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(100, 300)...)
-	client := kafka.Client{Addr: kafka.TCP(s.broker.Addr()), Transport: s.transport()}
-	committed := func() int64 {
-		res, err := client.OffsetFetch(t.Context(), &kafka.OffsetFetchRequest{GroupID: s.group, Topics: map[string][]int{s.topics[0]: {0}}})
-		if err != nil || res.Error != nil {
-			t.Fatalf("fetch offset: %v %v", err, res)
-		}
-		return res.Topics[s.topics[0]][0].CommittedOffset
-	}
-	eventually(t, "the other one has committed", func() bool { return committed() == 300 })
-	if len(refused) > 0 {
-		t.Fatalf("the frozen member was refused before it went on: %v", (<-refused).err)
-	}
-
-	close(thawed)
-	got := <-refused
-	if !errors.Is(got.err, kafka.UnknownMemberId) && !errors.Is(got.err, kafka.IllegalGeneration) {
-		t.Errorf("got commit of the frozen member: %v, want the broker's refusal", got.err)
-	}
-	if got.at != 100 {
-		t.Errorf("got refused offset %d, want 100: it was to store its batch and enter it in the ledger", got.at)
-	}
-	if got := committed(); got != 300 {
-		t.Errorf("got committed offset %d, want 300 as before the frozen member went on", got)
-	}
-	s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(300, 400)...)
-	eventually(t, "all offsets in the ledger", s.done(s.topics[0], 400))
-	heir.stop()
-	zombie.stop()
-	s.accounts(s.topics[0], 400, 400)
 }

@@ -133,7 +133,7 @@ func newStackOn(t testing.TB, broker cluster) *stack {
 func (s *stack) publish(topic string, partition int, codec kafka.Compression, values ...string) {
 	s.t.Helper()
 	w := &kafka.Writer{
-		Addr: kafka.TCP(s.broker.Addr()), Topic: topic, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond,
+		Addr: kafka.TCP(s.kafka.Brokers...), Topic: topic, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond,
 		BatchSize: 500, Compression: codec, Transport: s.transport(),
 		Balancer: kafka.BalancerFunc(func(kafka.Message, ...int) int { return partition }),
 	}

@@ -14,17 +14,7 @@ func (s *stack) accounts(topic string, total, stored int) {
 	if got, want := s.query(`SELECT count() FROM ingest_ledger WHERE last - first + 1 != stored + dead + expired + suppressed + lost + absent`), "0"; got != want {
 		s.t.Errorf("ledger rows whose outcomes do not sum to their offsets: got %s, want %s", got, want)
 	}
-	ends, err := s.store.LedgerEnds(s.t.Context(), s.broker.ClusterID())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	sum := int64(0)
-	for _, e := range ends {
-		if e.Topic == topic {
-			sum += e.Next
-		}
-	}
-	if sum != int64(total) {
+	if sum := s.reached(topic); sum != total {
 		s.t.Errorf("%s: the ledger's contiguous ends sum to %d, want %d", topic, sum, total)
 	}
 	deliveries := s.query(`SELECT count() FROM (SELECT DISTINCT src_topic, src_partition, src_offset FROM request_events WHERE src_topic = '%s')`, topic)
@@ -53,19 +43,22 @@ func (s *stack) digests() {
 
 // done reports whether the ledger reaches n offsets of a topic's partitions together.
 func (s *stack) done(topic string, n int) func() bool {
-	return func() bool {
-		ends, err := s.store.LedgerEnds(s.t.Context(), s.broker.ClusterID())
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		sum := int64(0)
-		for _, e := range ends {
-			if e.Topic == topic {
-				sum += e.Next
-			}
-		}
-		return sum >= int64(n)
+	return func() bool { return s.reached(topic) >= n }
+}
+
+// reached is how many offsets of a topic's partitions are in the ledger.
+func (s *stack) reached(topic string) int {
+	ends, err := s.store.LedgerEnds(s.t.Context(), s.broker.ClusterID())
+	if err != nil {
+		s.t.Fatal(err)
 	}
+	sum := int64(0)
+	for _, e := range ends {
+		if e.Topic == topic {
+			sum += e.Next
+		}
+	}
+	return int(sum)
 }
 
 func TestEveryOffsetHasItsOutcome(t *testing.T) {

@@ -53,7 +53,7 @@ func (p proof) Deliveries(ctx context.Context, eras []ledger.Era, era int, parti
 // verify runs the proof; expiry is how long every class is kept.
 func (s *stack) verify(period, grace time.Duration) *verify.Report {
 	s.t.Helper()
-	survey, err := NewSurvey(s.t.Context(), SurveyOptions{Brokers: s.kafka.Brokers, Transport: s.transport(), Group: "test", Topics: topics[:], DeadTopic: deadTopic})
+	survey, err := NewSurvey(s.t.Context(), SurveyOptions{Brokers: s.kafka.Brokers, Transport: s.transport(), Group: s.group, Topics: s.topics[:], DeadTopic: s.dead})
 	if err != nil {
 		s.t.Fatal(err)
 	}
