@@ -135,6 +135,10 @@ func (w *worker) spoiled(r *route, p *partition, err error) {
 	again := errors.Is(err, fetch.ErrCorrupt) && p.damaged < maxDamaged
 	p.mu.Unlock()
 	if !again {
+		if errors.Is(err, fetch.ErrCorrupt) {
+			err = fmt.Errorf("%w; let another replica lead or, where none has the batch whole, delete the records up to its end, "+
+				"which are entered as lost; then restart", err)
+		}
 		r.halt(p, err)
 		return
 	}
