@@ -11,8 +11,10 @@ LINT  := $(CACHE)/bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 RACE  := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
 FUZZTIME ?= 5s
 
-# Tests on Apache Kafka run where Java and Maven are; APACHE_KAFKA=required fails without.
-KAFKA := $(or $(filter required,$(APACHE_KAFKA)),$(shell command -v java >/dev/null && command -v mvn >/dev/null && echo found))
+# Tests on Apache Kafka run where a JDK, Maven and kcat (librdkafka's client) are;
+# APACHE_KAFKA=required fails without.
+KAFKA_LACKS := $(strip $(foreach program,java javac mvn kcat,$(shell command -v $(program) >/dev/null || echo $(program))))
+KAFKA := $(or $(filter required,$(APACHE_KAFKA)),$(if $(KAFKA_LACKS),,found))
 
 .DEFAULT_GOAL := help
 
@@ -50,7 +52,7 @@ test: fetch $(if $(KAFKA),fetch-kafka) deps-check unit fuzz ## fetch, then every
 .PHONY: unit
 unit:
 	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector"
-	@[ -n "$(KAFKA)" ] || echo "no Java or no Maven: the tests on Apache Kafka are left out"
+	@[ -n "$(KAFKA)" ] || echo "not installed: $(KAFKA_LACKS); the tests on Apache Kafka are left out"
 	go test $(RACE) $(if $(KAFKA),-tags kafka) -timeout 25m ./...
 
 .PHONY: fuzz
