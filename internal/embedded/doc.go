@@ -33,12 +33,23 @@
 //
 // # How kfake differs from Apache Kafka
 //
-//   - One broker, no replicas. An acknowledged batch is written and synced before
-//     it is answered; a group's committed offsets are too.
+// What follows is why tests of fencing, leaders, timestamps, retention,
+// transactions and other clients run on Apache Kafka as well (kafkatest).
+//
+//   - One broker, no replicas: no leader moves, no coordinator is lost, and a
+//     batch is acknowledged by one disk. It is written and synced before it is
+//     answered, as a group's committed offsets are; Apache Kafka answers when the
+//     replicas in sync have it in memory.
 //   - Records carry the time their batch came with: a topic's
 //     message.timestamp.type is accepted and not enforced.
+//   - Batches are kept as they came: a topic's compression.type is accepted and
+//     nothing is compressed anew.
 //   - The default retention of seven days is not applied. A topic's own retention.ms
 //     and retention.bytes are, once an hour at best, by the times that the records
 //     came with; segment.ms is accepted and nothing more.
+//   - A damaged batch is cut off, with all that follows in its segment, when kfake
+//     starts. Apache Kafka does so after a kill; otherwise it gives the batch to
+//     its readers.
+//   - A group is ready at once: there is no topic of offsets to wait for.
 //   - Topics are not created by asking for them.
 package embedded
