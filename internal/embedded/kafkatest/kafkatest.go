@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -113,7 +114,8 @@ func create(t testing.TB, addrs []string, topics []embedded.Topic) {
 	}
 }
 
-// Create makes topics with the brokers' number of replicas.
+// Create makes topics with the brokers' number of replicas and returns when all
+// brokers know them.
 func Create(ctx context.Context, addrs []string, topics ...embedded.Topic) error {
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.TimeoutMillis = 15_000
@@ -140,5 +142,73 @@ func Create(ctx context.Context, addrs []string, topics ...embedded.Topic) error
 			errs = append(errs, fmt.Errorf("create topic %s: %w", topic.Topic, err))
 		}
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return awaitTopics(ctx, client, topics)
+}
+
+// awaitTopics waits until every broker knows the leaders, and these their
+// partitions: a creation is answered by the controller alone.
+func awaitTopics(ctx context.Context, client *kgo.Client, topics []embedded.Topic) error {
+	ctx, cancel := context.WithTimeout(ctx, answerIn)
+	defer cancel()
+	meta, offsets := kmsg.NewPtrMetadataRequest(), kmsg.NewPtrListOffsetsRequest()
+	offsets.ReplicaID = -1
+	all := int32(0)
+	for _, topic := range topics {
+		one := kmsg.NewMetadataRequestTopic()
+		one.Topic = &topic.Name
+		meta.Topics = append(meta.Topics, one)
+		ends := kmsg.NewListOffsetsRequestTopic()
+		ends.Topic = topic.Name
+		all += topic.Partitions
+		for p := range topic.Partitions {
+			end := kmsg.NewListOffsetsRequestTopicPartition()
+			end.Partition, end.Timestamp = p, -1
+			ends.Partitions = append(ends.Partitions, end)
+		}
+		offsets.Topics = append(offsets.Topics, ends)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := known(ctx, client, meta, offsets, all)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for topics: %w", errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+func known(ctx context.Context, client *kgo.Client, meta *kmsg.MetadataRequest, offsets *kmsg.ListOffsetsRequest, all int32) error {
+	for _, broker := range client.SeedBrokers() {
+		res, err := meta.RequestWith(ctx, broker)
+		if err != nil {
+			return err
+		}
+		found := int32(0)
+		for _, topic := range res.Topics {
+			found += int32(len(topic.Partitions))
+		}
+		if found != all {
+			return fmt.Errorf("a broker knows %d of %d partitions", found, all)
+		}
+	}
+	res, err := offsets.RequestWith(ctx, client)
+	if err != nil {
+		return err
+	}
+	for _, topic := range res.Topics {
+		for _, p := range topic.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return fmt.Errorf("%s/%d: %w", topic.Topic, p.Partition, err)
+			}
+		}
+	}
+	return nil
 }
