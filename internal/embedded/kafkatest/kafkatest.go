@@ -71,7 +71,7 @@ func Broker(t testing.TB) *Node {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.node == nil && shared.err == nil {
-		shared.node, shared.err = begin(t.Context())
+		shared.node, shared.err = begin(t.Context(), func(string, string) string { return "" })
 	}
 	if shared.err != nil {
 		t.Fatalf("Apache Kafka: %v", shared.err)
@@ -129,8 +129,9 @@ func (n *Node) Start(t testing.TB) {
 	}
 }
 
-// begin makes a broker with empty data and starts it.
-func begin(ctx context.Context) (_ *Node, err error) {
+// begin makes a broker with empty data and starts it. settings returns lines of
+// server.properties that replace those of here.
+func begin(ctx context.Context, settings func(broker, controller string) string) (_ *Node, err error) {
 	if _, err := exec.LookPath("java"); err != nil {
 		return nil, fmt.Errorf("it needs Java 17 or later; without the build tag kafka the tests leave it out: %w", err)
 	}
@@ -162,7 +163,8 @@ func begin(ctx context.Context) (_ *Node, err error) {
 		addr: ports[0], cluster: base64.RawURLEncoding.EncodeToString(id[:]),
 		dir: dir, libs: filepath.Join(libs, "*"),
 	}
-	if err := os.WriteFile(n.properties(), fmt.Appendf(nil, properties, ports[0], ports[1], filepath.Join(dir, "data")), 0o600); err != nil {
+	text := fmt.Sprintf(properties, ports[0], ports[1], filepath.Join(dir, "data")) + settings(ports[0], ports[1])
+	if err := os.WriteFile(n.properties(), []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write settings: %w", err)
 	}
 	formatting, cancel := context.WithTimeout(ctx, formatIn)
