@@ -280,8 +280,6 @@ func hint(err error) string {
 		return "create the topic, or name another one with -topic or KAFKA_TOPIC_REQUEST, _AUDIT, _SECURITY"
 	case errors.Is(err, publish.ErrUnreachable):
 		return "is Kafka running there? KAFKA_BROKERS says where to look"
-	case errors.Is(err, publish.ErrRefused):
-		return "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and what that user may write"
 	case errors.Is(err, feed.ErrNoKind):
 		return "say what they are with -kind request, -kind audit or -kind security"
 	}

@@ -21,6 +21,8 @@ type Kafka struct {
 	TLS           bool     `env:"KAFKA_TLS" envDefault:"false" help:"Encrypt connections to the brokers and check their certificates."`
 	TLSCA         string   `env:"KAFKA_TLS_CA" help:"PEM file of the authorities that may sign the brokers' certificates; without it the system's. Needs KAFKA_TLS."`
 	TLSServerName string   `env:"KAFKA_TLS_SERVER_NAME" help:"Name that the brokers' certificates must carry, where it is not the name in KAFKA_BROKERS. Needs KAFKA_TLS."`
+	ClientCert    string   `env:"KAFKA_TLS_CERT" help:"PEM file of the certificate to show to brokers that ask for one; it is read again for every connection. Needs KAFKA_TLS and KAFKA_TLS_KEY."`
+	ClientKey     string   `env:"KAFKA_TLS_KEY" help:"PEM file of that certificate's key. Needs KAFKA_TLS_CERT."`
 	SASLMechanism string   `env:"KAFKA_SASL_MECHANISM" help:"plain, scram-sha-256 or scram-sha-512; without it, no login. plain needs KAFKA_TLS unless every broker is on this machine."`
 	SASLUsername  string   `env:"KAFKA_SASL_USERNAME" help:"Name to log in with. Needs KAFKA_SASL_MECHANISM."`
 	SASLPassword  Secret   `env:"KAFKA_SASL_PASSWORD" help:"Password to log in with. Needs KAFKA_SASL_MECHANISM."`
@@ -48,6 +50,12 @@ func (k *Kafka) validate(p *problems) {
 	}
 	if !k.TLS && k.TLSServerName != "" {
 		p.add("KAFKA_TLS_SERVER_NAME", "is set but KAFKA_TLS is not true")
+	}
+	if !k.TLS && k.ClientCert != "" {
+		p.add("KAFKA_TLS_CERT", "is set but KAFKA_TLS is not true")
+	}
+	if (k.ClientCert == "") != (k.ClientKey == "") {
+		p.add("KAFKA_TLS_CERT", "and KAFKA_TLS_KEY go together: one of them is not set")
 	}
 	switch k.SASLMechanism {
 	case "":
@@ -88,13 +96,17 @@ func (k *Kafka) validate(p *problems) {
 
 // ClickHouse says how to reach the database.
 type ClickHouse struct {
-	DSN Secret `env:"CLICKHOUSE_DSN" envDefault:"http://127.0.0.1:8123/default" help:"Database as a URL: http, https or clickhouse, with user and password where it needs them."`
+	DSN         Secret `env:"CLICKHOUSE_DSN" envDefault:"http://127.0.0.1:8123/default" help:"Database as a URL: http, https or clickhouse, with user and password where it needs them."`
+	Authorities string `env:"CLICKHOUSE_TLS_CA" help:"PEM file of the authorities that may sign the database's certificate; without it the system's. Needs a CLICKHOUSE_DSN with https://, or clickhouse:// and secure=true."`
 }
 
 func (c *ClickHouse) validate(p *problems) {
 	scheme, rest, ok := strings.Cut(string(c.DSN), "://")
 	if !ok || rest == "" || (scheme != "http" && scheme != "https" && scheme != "clickhouse") {
 		p.add("CLICKHOUSE_DSN", "must be a URL that starts with http://, https:// or clickhouse://")
+	}
+	if c.Authorities != "" && scheme == "http" {
+		p.add("CLICKHOUSE_TLS_CA", "is set but CLICKHOUSE_DSN starts with http://")
 	}
 }
 
@@ -165,7 +177,7 @@ type Query struct {
 	PolicyFile  string        `env:"POLICY_FILE,required" help:"Policy file that the ingesters use."`
 	SubjectKeys Secret        `env:"SUBJECT_KEYS,required" help:"The keys that the ingesters use, in the same form."`
 	HTTPAddr    string        `env:"HTTP_ADDR" envDefault:"127.0.0.1:8080" help:"Address of the API."`
-	TLSCert     string        `env:"HTTP_TLS_CERT" help:"PEM file of the API's certificate; without it the API speaks plain HTTP, for loopback or behind a front door. Needs HTTP_TLS_KEY."`
+	TLSCert     string        `env:"HTTP_TLS_CERT" help:"PEM file of the API's certificate; without it the API speaks plain HTTP, for loopback or behind a front door. It is read again at SIGHUP. Needs HTTP_TLS_KEY."`
 	TLSKey      string        `env:"HTTP_TLS_KEY" help:"PEM file of the certificate's key. Needs HTTP_TLS_CERT."`
 	TokensFile  string        `env:"TOKENS_FILE,required" help:"File of hashed bearer tokens with their roles and tenants."`
 	StopTimeout time.Duration `env:"STOP_TIMEOUT" envDefault:"25s" help:"Time a stop may take: requests are finished or cut off."`

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -29,6 +30,18 @@ var stateNames = [...]string{"ready", "paused", "broken"}
 
 // String returns ready, paused or broken.
 func (s State) String() string { return stateNames[s] }
+
+// Trouble returns the state of a part whose last try ended with err: Broken
+// where the error says NeedsPerson, such as a refused login, else Paused. A
+// broken part may be tried again all the same: what is wrong may be mended on the
+// other side.
+func Trouble(err error) State {
+	var needs interface{ NeedsPerson() bool }
+	if errors.As(err, &needs) && needs.NeedsPerson() {
+		return Broken
+	}
+	return Paused
+}
 
 // Health holds the state of every part. The zero value is not usable; a Daemon
 // has one.
@@ -66,10 +79,7 @@ func (h *Health) Report(part string, s State, why string) {
 	if known && before.state == s {
 		return
 	}
-	level := slog.LevelInfo
-	if s != Ready {
-		level = slog.LevelWarn
-	}
+	level := [...]slog.Level{Ready: slog.LevelInfo, Paused: slog.LevelWarn, Broken: slog.LevelError}[s]
 	h.log.Log(context.Background(), level, "state changed", "part", part, "state", s.String(), "why", why) // a report has no context
 }
 

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,8 @@ type ClickHouseOptions struct {
 	Addr string
 	// User and Password are the only ones let in; an empty User means default.
 	User, Password string
+	// TLS switches TLS on.
+	TLS *tls.Config
 	// Logger gets the endpoint's life and no statement. nil logs nothing.
 	Logger *slog.Logger
 }
@@ -28,6 +31,7 @@ type ClickHouse struct {
 	engine         *Engine
 	addr           string
 	user, password string
+	tls            *tls.Config
 	log            *slog.Logger
 
 	server   *http.Server
@@ -55,12 +59,13 @@ func NewClickHouse(options ClickHouseOptions) (*ClickHouse, error) {
 		engine: options.Engine,
 		addr:   options.Addr,
 		user:   options.User, password: options.Password,
+		tls: options.TLS,
 		log: options.Logger,
 	}, nil
 }
 
-// checkLoopback refuses an address that other machines could reach: neither the
-// endpoint nor the broker has TLS here.
+// checkLoopback refuses an address that other machines could reach: the endpoint
+// and the broker are for trying and testing.
 func checkLoopback(addr string) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -96,7 +101,14 @@ func (d *ClickHouse) Start(ctx context.Context) error {
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
-	go func() { d.done <- d.server.Serve(listener) }()
+	served := listener
+	if d.tls != nil {
+		served = tls.NewListener(listener, d.tls)
+	}
+	go func() {
+		defer close(d.done)
+		d.done <- d.server.Serve(served)
+	}()
 	d.log.Info("clickhouse endpoint is listening", "addr", d.Addr())
 	return nil
 }
@@ -110,6 +122,7 @@ func (d *ClickHouse) Addr() string {
 }
 
 // Stop lets the statements that run end, until ctx does, then cancels them.
+// It may be called again.
 func (d *ClickHouse) Stop(ctx context.Context) error {
 	if d.server == nil {
 		return nil
@@ -123,7 +136,7 @@ func (d *ClickHouse) Stop(ctx context.Context) error {
 		defer stop()
 		err = errors.Join(err, d.server.Shutdown(drain))
 	}
-	if served := <-d.done; !errors.Is(served, http.ErrServerClosed) {
+	if served, first := <-d.done; first && !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
 	if err != nil {

@@ -29,7 +29,7 @@ func (r *route) fetchAll(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			r.status.pause(partKafka, "leaders", "could not ask for the partitions' leaders; trying again")
+			r.again(partKafka, "leaders", "ask for the partitions' leaders", leaderEvery, err)
 		default:
 			r.status.resume(partKafka, "leaders")
 			found := make(map[place]int)
@@ -108,9 +108,7 @@ func (r *route) fetchFrom(ctx context.Context, broker int, leaders *atomic.Point
 			wait = r.o.RetryMin
 			continue
 		}
-		r.metrics.retries.WithLabelValues(partKafka).Inc()
-		r.log.Warn("trying again", "what", "fetch", "broker", broker, "wait", wait, "error", err)
-		r.status.pause(partKafka, cause, fmt.Sprintf("could not fetch from broker %d; trying again", broker))
+		r.again(partKafka, cause, "fetch from "+cause, wait, err)
 		if !sleep(ctx, wait) {
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/daemon"
+	"github.com/lethe-audit/lethe/internal/publish"
 )
 
 // status tells the operator what works, what waits, and what needs a person.
@@ -19,8 +21,14 @@ type status struct {
 	health health
 
 	mu      sync.Mutex
-	waiting map[string]map[string]string // part → cause → sentence
-	stopped map[place]string             // partition → sentence
+	waiting map[string]map[string]trouble // part → cause
+	stopped map[place]string              // partition → sentence
+}
+
+// trouble is what a part is tried again for.
+type trouble struct {
+	state daemon.State
+	why   string // a sentence
 }
 
 // place names a partition in sentences and as a key.
@@ -32,17 +40,19 @@ type place struct {
 func (p place) String() string { return fmt.Sprintf("%s/%d", p.topic, p.partition) }
 
 func newStatus(h health) *status {
-	return &status{health: h, waiting: make(map[string]map[string]string), stopped: make(map[place]string)}
+	return &status{health: h, waiting: make(map[string]map[string]trouble), stopped: make(map[place]string)}
 }
 
 // pause says that a part is being waited for; resume with the same cause ends it.
-func (s *status) pause(part, cause, why string) {
+func (s *status) pause(part, cause, why string) { s.wait(part, cause, trouble{daemon.Paused, why}) }
+
+func (s *status) wait(part, cause string, t trouble) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting[part] == nil {
-		s.waiting[part] = make(map[string]string)
+		s.waiting[part] = make(map[string]trouble)
 	}
-	s.waiting[part][cause] = why
+	s.waiting[part][cause] = t
 	s.report(part)
 }
 
@@ -50,7 +60,7 @@ func (s *status) resume(part, cause string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting[part] == nil {
-		s.waiting[part] = make(map[string]string)
+		s.waiting[part] = make(map[string]trouble)
 		s.report(part)
 	}
 	if _, ok := s.waiting[part][cause]; ok {
@@ -68,11 +78,14 @@ func (s *status) afresh(part string) {
 }
 
 func (s *status) report(part string) {
-	if len(s.waiting[part]) == 0 {
-		s.health.Report(part, daemon.Ready, "")
-		return
+	worst := daemon.Ready
+	var lines []string
+	for _, t := range s.waiting[part] {
+		worst = max(worst, t.state)
+		lines = append(lines, t.why)
 	}
-	s.health.Report(part, daemon.Paused, strings.Join(slices.Sorted(maps.Values(s.waiting[part])), "; "))
+	slices.Sort(lines)
+	s.health.Report(part, worst, strings.Join(lines, "; "))
 }
 
 // stop says that a partition is not read until a person has acted.
@@ -119,7 +132,8 @@ func permanent(err error) bool {
 }
 
 // retry calls f until it succeeds, fails for good, or ctx is done. Between the
-// calls it waits longer and longer, and the part is reported as paused.
+// calls it waits longer and longer, and the part is reported as paused, or as
+// broken where only a person can make another try succeed.
 func (i *Ingester) retry(ctx context.Context, part, what string, f func(context.Context) error) error {
 	wait := i.o.RetryMin
 	for {
@@ -136,15 +150,33 @@ func (i *Ingester) retry(ctx context.Context, part, what string, f func(context.
 			i.status.resume(part, what)
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		i.metrics.retries.WithLabelValues(part).Inc()
-		i.log.Warn("trying again", "what", what, "wait", wait, "error", err)
-		i.status.pause(part, what, fmt.Sprintf("could not %s; trying again", what))
+		i.again(part, what, what, wait, err)
 		if !sleep(ctx, wait/2+rand.N(wait/2+1)) {
 			i.status.resume(part, what)
 			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
 		wait = min(2*wait, i.o.RetryMax)
 	}
+}
+
+// again tells of a failure after which a part is tried again.
+func (i *Ingester) again(part, cause, what string, wait time.Duration, err error) {
+	t := trouble{daemon.Paused, fmt.Sprintf("could not %s; trying again", what)}
+	level := slog.LevelWarn
+	if part == partKafka {
+		err = publish.Diagnose(err)
+	}
+	var known *publish.Problem
+	if t.state = daemon.Trouble(err); t.state == daemon.Broken || errors.As(err, &known) {
+		// Nothing but such an error is known to have a text that may be shown.
+		t.why = fmt.Sprintf("could not %s: %v; trying again", what, err)
+	}
+	if t.state == daemon.Broken {
+		level = slog.LevelError
+	}
+	i.metrics.retries.WithLabelValues(part).Inc()
+	i.log.Log(context.Background(), level, "trying again", "what", what, "wait", wait, "error", err)
+	i.status.wait(part, cause, t)
 }
 
 // sleep waits and reports whether the time passed before ctx was done.

@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/lethe-audit/lethe/internal/dsn"
 	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/schemas"
 )
@@ -31,6 +33,8 @@ type Options struct {
 	// DSN is http://, https:// or clickhouse://user:password@host:port/database.
 	// The database is created when it is absent. Required.
 	DSN string
+	// Authorities may sign the server's certificate. nil means the system's.
+	Authorities *x509.CertPool
 	// Policy is what the tables enforce. Required.
 	Policy *policy.Policy
 }
@@ -56,7 +60,7 @@ func apply(ctx context.Context, options Options) (steps int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	conn, err := connect(ctx, options.DSN)
+	conn, err := connect(ctx, options)
 	if err != nil {
 		return 0, err
 	}
@@ -144,11 +148,10 @@ func split(text string) []string {
 }
 
 // connect opens the database of the DSN, which it creates when it is absent.
-func connect(ctx context.Context, dsn string) (driver.Conn, error) {
-	o, err := clickhouse.ParseDSN(dsn)
+func connect(ctx context.Context, options Options) (driver.Conn, error) {
+	o, err := dsn.Parse(options.DSN, options.Authorities)
 	if err != nil {
-		// The parser's own text may hold a part of the password.
-		return nil, errors.New("the DSN is malformed: want http://, https:// or clickhouse://user:password@host:port/database")
+		return nil, err
 	}
 	o.MaxOpenConns, o.MaxIdleConns = 4, 2
 	if database := o.Auth.Database; database != "" && database != "default" {

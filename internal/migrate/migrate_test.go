@@ -34,7 +34,7 @@ func load(t *testing.T, name string) *policy.Policy {
 
 func dial(t *testing.T, dsn string) driver.Conn {
 	t.Helper()
-	conn, err := connect(context.Background(), dsn)
+	conn, err := connect(context.Background(), Options{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}

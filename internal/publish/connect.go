@@ -1,11 +1,10 @@
 package publish
 
 import (
+	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -13,6 +12,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
 
+	"github.com/lethe-audit/lethe/internal/certs"
 	"github.com/lethe-audit/lethe/internal/config"
 )
 
@@ -23,8 +23,8 @@ const (
 
 // Connect returns what every Kafka client of ours connects with: a transport
 // for requests, and a dialer for the consumer group, with the encryption and
-// the login that the settings ask for. It reads the authority file and opens no
-// connection. The caller ends idle connections with CloseIdleConnections.
+// the login that the settings ask for. It reads the files of certificates and
+// opens no connection. The caller ends idle connections with CloseIdleConnections.
 func Connect(c config.Kafka) (*kafka.Transport, *kafka.Dialer, error) {
 	encryption, err := encrypt(c)
 	if err != nil {
@@ -34,17 +34,21 @@ func Connect(c config.Kafka) (*kafka.Transport, *kafka.Dialer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	dial := (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
+	if !c.TLS {
+		dial = dialPlain(dial)
+	}
 	transport := &kafka.Transport{
 		ClientID:    clientID,
-		Dial:        (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		Dial:        dial,
 		DialTimeout: dialTimeout,
 		TLS:         encryption,
 		SASL:        login,
 	}
 	dialer := &kafka.Dialer{
 		ClientID:      clientID,
+		DialFunc:      dial,
 		Timeout:       dialTimeout,
-		KeepAlive:     30 * time.Second,
 		TLS:           encryption,
 		SASLMechanism: login,
 	}
@@ -58,18 +62,58 @@ func encrypt(c config.Kafka) (*tls.Config, error) {
 		return nil, nil //nolint:nilnil // nil is how kafka-go spells "no TLS"
 	}
 	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLSServerName}
-	if c.TLSCA == "" {
+	var err error
+	if c.TLSCA != "" {
+		if t.RootCAs, err = certs.Authorities(certs.File{Setting: "KAFKA_TLS_CA", Path: c.TLSCA}); err != nil {
+			return nil, err
+		}
+	}
+	if c.ClientCert == "" {
 		return t, nil
 	}
-	pem, err := os.ReadFile(c.TLSCA)
+	pair, err := certs.LoadPair(certs.File{Setting: "KAFKA_TLS_CERT", Path: c.ClientCert}, certs.File{Setting: "KAFKA_TLS_KEY", Path: c.ClientKey})
 	if err != nil {
-		return nil, fmt.Errorf("read KAFKA_TLS_CA: %w", err)
+		return nil, err
 	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read KAFKA_TLS_CA: no certificate in %s", c.TLSCA)
+	// Certificates are renewed while we run.
+	t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if err := pair.Reload(); err != nil {
+			return nil, err
+		}
+		return pair.Certificate(), nil
 	}
 	return t, nil
+}
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dialPlain makes connections that know TLS when they are answered in it.
+func dialPlain(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &plainConn{Conn: conn}, nil
+	}
+}
+
+// plainConn is a connection without TLS. A broker that expects TLS answers with
+// an alert, whose first bytes Kafka's protocol would take for a size.
+type plainConn struct {
+	net.Conn
+	answered bool
+}
+
+func (c *plainConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if !c.answered && n > 1 {
+		c.answered = true
+		if b[0] == 21 && b[1] == 3 { // an alert, TLS 1.x
+			return 0, errWantsTLS
+		}
+	}
+	return n, err
 }
 
 func mechanism(c config.Kafka) (sasl.Mechanism, error) {

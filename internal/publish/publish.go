@@ -28,6 +28,8 @@ var (
 	// ErrRefused says that the broker does not let this login write, or
 	// cannot check who it is.
 	ErrRefused = errors.New("the broker refused the login")
+	// ErrTLS says that no encrypted connection came about that both sides trust.
+	ErrTLS = errors.New("no trusted connection")
 )
 
 // ErrUnreachable says that no broker answered; another try may succeed.
@@ -133,10 +135,14 @@ func (p *Publisher) Publish(ctx context.Context, msgs ...Message) error {
 }
 
 // Check asks the cluster for the topics. It returns ErrUnreachable,
-// ErrRefused or ErrUnknownTopic with the names, so that a program can say what
+// ErrRefused, ErrTLS or ErrUnknownTopic with the names, so that a program can say what
 // is wrong before it reads any input.
 func (p *Publisher) Check(ctx context.Context, topics ...string) error {
 	client := kafka.Client{Addr: p.addr, Transport: p.transport}
+	// The transport answers questions about topics from memory; this one is sent.
+	if _, err := client.ApiVersions(ctx, new(kafka.ApiVersionsRequest)); err != nil {
+		return p.explain("reach the cluster", err)
+	}
 	res, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
 	if err != nil {
 		return p.explain("ask the cluster for its topics", err)
@@ -175,6 +181,10 @@ func (p *Publisher) explain(doing string, err error) error {
 			}
 		}
 	}
+	var problem *Problem
+	if err = Diagnose(err); errors.As(err, &problem) {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
 	// MessageTooLargeError holds the message: only its kind goes on.
 	var tooLarge kafka.MessageTooLargeError
 	var dial *net.OpError
@@ -183,9 +193,6 @@ func (p *Publisher) explain(doing string, err error) error {
 		return fmt.Errorf("%s: %w", doing, ErrTooLarge)
 	case errors.Is(err, kafka.UnknownTopicOrPartition), errors.Is(err, kafka.InvalidTopic):
 		return fmt.Errorf("%s: %w: %w", doing, ErrUnknownTopic, err)
-	case errors.Is(err, kafka.TopicAuthorizationFailed), errors.Is(err, kafka.ClusterAuthorizationFailed),
-		errors.Is(err, kafka.SASLAuthenticationFailed), errors.Is(err, kafka.IllegalSASLState), errors.Is(err, kafka.UnsupportedSASLMechanism):
-		return fmt.Errorf("%s: %w: %w", doing, ErrRefused, err)
 	case errors.As(err, &dial), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w at %s: %w", doing, ErrUnreachable, p.brokers, err)
 	}

@@ -3,16 +3,9 @@ package publish_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,7 +16,9 @@ import (
 	"github.com/segmentio/kafka-go"
 	"go.uber.org/goleak"
 
+	"github.com/lethe-audit/lethe/internal/certs/certstest"
 	"github.com/lethe-audit/lethe/internal/config"
+	"github.com/lethe-audit/lethe/internal/daemon"
 	"github.com/lethe-audit/lethe/internal/embedded"
 	"github.com/lethe-audit/lethe/internal/embedded/embeddedtest"
 	"github.com/lethe-audit/lethe/internal/publish"
@@ -260,62 +255,59 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// certificate makes one for 127.0.0.1 or a name, and the file of its authority.
-func certificate(t *testing.T, name string) (tls.Certificate, string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	if ip := net.ParseIP(name); ip != nil {
-		template.IPAddresses = []net.IP{ip}
-	} else {
-		template.DNSNames = []string{name}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, file
-}
-
 func TestEncryptionAndLogin(t *testing.T) {
-	byAddress, addressCA := certificate(t, "127.0.0.1")
-	byName, nameCA := certificate(t, "kafka.example.com")
-	_, foreignCA := certificate(t, "127.0.0.1")
+	authority, foreign := certstest.New(t), certstest.New(t)
+	good, byName, expired := authority.Issue("127.0.0.1", time.Hour), authority.Issue("kafka.example.com", time.Hour), authority.Issue("127.0.0.1", -time.Hour)
+	ca := authority.File()
 	const user, password = "lethe", "canary-password"
+	login := func(mechanism string) config.Kafka {
+		return config.Kafka{SASLMechanism: mechanism, SASLUsername: user, SASLPassword: password}
+	}
+	inside := func(c config.Kafka) config.Kafka { c.TLS, c.TLSCA = true, ca; return c }
+	wrong := func(c config.Kafka) config.Kafka { c.SASLPassword = "canary-wrong"; return c }
+	unknown := func(c config.Kafka) config.Kafka { c.SASLUsername = "canary-nobody"; return c }
+	shows := func(c certstest.Certificate) config.Kafka {
+		return config.Kafka{TLS: true, TLSCA: ca, ClientCert: c.CertFile, ClientKey: c.KeyFile}
+	}
 	tests := []struct {
 		name      string
-		cert      *tls.Certificate
+		cert      *certstest.Certificate
+		mutual    bool
 		mechanism string // of the broker's user
 		c         config.Kafka
-		works     bool
+		kind      error // nil: it works
+		want      string
 	}{
-		{"TLS", &byAddress, "", config.Kafka{TLS: true, TLSCA: addressCA}, true},
-		{"TLS with another server name", &byName, "", config.Kafka{TLS: true, TLSCA: nameCA, TLSServerName: "kafka.example.com"}, true},
-		{"TLS, the certificate is for another name", &byName, "", config.Kafka{TLS: true, TLSCA: nameCA}, false},
-		{"TLS, signed by somebody else", &byAddress, "", config.Kafka{TLS: true, TLSCA: foreignCA}, false},
-		{"TLS, the system's authorities", &byAddress, "", config.Kafka{TLS: true}, false},
-		{"plain", nil, "PLAIN", config.Kafka{SASLMechanism: "plain", SASLUsername: user, SASLPassword: password}, true},
-		{"scram-sha-256", nil, "SCRAM-SHA-256", config.Kafka{SASLMechanism: "scram-sha-256", SASLUsername: user, SASLPassword: password}, true},
-		{"scram-sha-512 inside TLS", &byAddress, "SCRAM-SHA-512", config.Kafka{TLS: true, TLSCA: addressCA, SASLMechanism: "scram-sha-512", SASLUsername: user, SASLPassword: password}, true},
-		{"wrong password", nil, "SCRAM-SHA-256", config.Kafka{SASLMechanism: "scram-sha-256", SASLUsername: user, SASLPassword: "canary-wrong"}, false},
-		{"no login", nil, "PLAIN", config.Kafka{}, false},
+		{"TLS", &good, false, "", inside(config.Kafka{}), nil, ""},
+		{"TLS with another server name", &byName, false, "", config.Kafka{TLS: true, TLSCA: ca, TLSServerName: "kafka.example.com"}, nil, ""},
+		{"TLS, the certificate is for another name", &byName, false, "", inside(config.Kafka{}), publish.ErrTLS, "for another host"},
+		{"TLS, signed by somebody else", &good, false, "", config.Kafka{TLS: true, TLSCA: foreign.File()}, publish.ErrTLS, "check KAFKA_TLS_CA"},
+		{"TLS, the system's authorities", &good, false, "", config.Kafka{TLS: true}, publish.ErrTLS, "check KAFKA_TLS_CA"},
+		{"TLS, expired", &expired, false, "", inside(config.Kafka{}), publish.ErrTLS, "has expired"},
+		{"mutual TLS", &good, true, "", shows(good), nil, ""},
+		{"mutual TLS, no certificate", &good, true, "", inside(config.Kafka{}), publish.ErrTLS, "check KAFKA_TLS_CERT"},
+		{"mutual TLS, expired", &good, true, "", shows(expired), publish.ErrTLS, "check KAFKA_TLS_CERT"},
+		{"mutual TLS, signed by somebody else", &good, true, "", shows(foreign.Issue("127.0.0.1", time.Hour)), publish.ErrTLS, "check KAFKA_TLS_CERT"},
+		{"plain", nil, false, "PLAIN", login("plain"), nil, ""},
+		{"plain inside TLS", &good, false, "PLAIN", inside(login("plain")), nil, ""},
+		{"scram-sha-256", nil, false, "SCRAM-SHA-256", login("scram-sha-256"), nil, ""},
+		{"scram-sha-512", nil, false, "SCRAM-SHA-512", login("scram-sha-512"), nil, ""},
+		{"scram-sha-512 inside TLS", &good, false, "SCRAM-SHA-512", inside(login("scram-sha-512")), nil, ""},
+		// The embedded broker hangs up where Apache Kafka says what is wrong.
+		{"plain, wrong password", nil, false, "PLAIN", wrong(login("plain")), publish.ErrUnreachable, "check KAFKA_TLS, KAFKA_SASL_*"},
+		{"scram, wrong password", nil, false, "SCRAM-SHA-256", wrong(login("scram-sha-256")), publish.ErrUnreachable, "check KAFKA_TLS, KAFKA_SASL_*"},
+		{"scram, unknown user", &good, false, "SCRAM-SHA-512", inside(unknown(login("scram-sha-512"))), publish.ErrUnreachable, "check KAFKA_TLS, KAFKA_SASL_*"},
+		{"no login", nil, false, "PLAIN", config.Kafka{}, publish.ErrUnreachable, "check KAFKA_TLS, KAFKA_SASL_*"},
+		{"no TLS", &good, false, "", config.Kafka{}, publish.ErrUnreachable, "check KAFKA_TLS, KAFKA_SASL_*"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			opts := embedded.KafkaOptions{Addr: "127.0.0.1:0", DataDir: t.TempDir(), Topics: []embedded.Topic{{Name: topic, Partitions: 1}}}
 			if tt.cert != nil {
-				opts.TLS = &tls.Config{Certificates: []tls.Certificate{*tt.cert}}
+				opts.TLS = &tls.Config{Certificates: []tls.Certificate{tt.cert.TLS}}
+				if tt.mutual {
+					opts.TLS.ClientAuth, opts.TLS.ClientCAs = tls.RequireAndVerifyClientCert, authority.Pool()
+				}
 			}
 			if tt.mechanism != "" {
 				opts.Users = []embedded.User{{Mechanism: tt.mechanism, Name: user, Password: password}}
@@ -331,13 +323,19 @@ func TestEncryptionAndLogin(t *testing.T) {
 			tt.c.Brokers = []string{broker.Addr()}
 			p := open(t, tt.c)
 			err = p.Publish(limit(t), publish.Message{Topic: topic, Value: []byte("x")})
-			if (err == nil) != tt.works {
-				t.Fatalf("Publish: got %v, want it to work: %t", err, tt.works)
+			if !errors.Is(err, tt.kind) {
+				t.Fatalf("Publish: got %v, want %v", err, tt.kind)
 			}
-			if err != nil && strings.Contains(err.Error(), "canary") {
-				t.Errorf("the error shows the password: %v", err)
-			}
-			if !tt.works {
+			if err != nil {
+				if text := err.Error(); !strings.Contains(text, tt.want) || strings.Contains(text, "canary") {
+					t.Errorf("got %q, want it to say %q and no secret", text, tt.want)
+				}
+				if got, want := daemon.Trouble(err) == daemon.Broken, !errors.Is(err, publish.ErrUnreachable); got != want {
+					t.Errorf("%v: needs a person: got %t, want %t", err, got, want)
+				}
+				if checked := p.Check(limit(t), topic); !errors.Is(checked, tt.kind) {
+					t.Errorf("Check: got %v, want %v", checked, tt.kind)
+				}
 				return
 			}
 			_, dialer, err := publish.Connect(tt.c)
@@ -361,8 +359,10 @@ func TestConnectRefuses(t *testing.T) {
 		c    config.Kafka
 		want string
 	}{
-		{"no authority file", config.Kafka{TLS: true, TLSCA: empty + "x"}, "read KAFKA_TLS_CA"},
+		{"no authority file", config.Kafka{TLS: true, TLSCA: empty + "x"}, "KAFKA_TLS_CA"},
 		{"no certificate in it", config.Kafka{TLS: true, TLSCA: empty}, "no certificate in"},
+		{"no client certificate", config.Kafka{TLS: true, ClientCert: empty + "x", ClientKey: empty}, "KAFKA_TLS_CERT"},
+		{"no client key in its file", config.Kafka{TLS: true, ClientCert: certstest.New(t).Issue("127.0.0.1", time.Hour).CertFile, ClientKey: empty}, "KAFKA_TLS_KEY"},
 		{"unknown mechanism", config.Kafka{SASLMechanism: "x"}, "KAFKA_SASL_MECHANISM"},
 		{"password with a forbidden character", config.Kafka{SASLMechanism: "scram-sha-256", SASLUsername: "u", SASLPassword: "canary\x00"}, "KAFKA_SASL_PASSWORD holds"},
 	}

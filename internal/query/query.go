@@ -25,6 +25,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lethe-audit/lethe/internal/certs"
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/export"
 	"github.com/lethe-audit/lethe/internal/ledger"
@@ -80,8 +81,9 @@ type Options struct {
 	Metrics prometheus.Registerer
 	// Addr is where Listen listens, host:port; port 0 picks a free one.
 	Addr string
-	// TLSCert and TLSKey are PEM files; optional, both or neither.
-	TLSCert, TLSKey string
+	// Certificate is what the API shows; it may be reloaded. Optional: without it
+	// the API speaks plain HTTP.
+	Certificate *certs.Pair
 	// StopTimeout is how long a stop waits for requests before it cuts them off; optional, 20 s.
 	StopTimeout time.Duration
 	// Now is the clock that decides what has expired; optional, time.Now.
@@ -116,8 +118,6 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("new query server: Rows, Facts, Audit, Policy, Keys, Tokens, Log and Metrics are required")
 	case len(o.OpenAPI) == 0:
 		return nil, errors.New("new query server: OpenAPI is required")
-	case (o.TLSCert == "") != (o.TLSKey == ""):
-		return nil, errors.New("new query server: TLSCert and TLSKey go together")
 	}
 	if o.StopTimeout == 0 {
 		o.StopTimeout = 20 * time.Second
@@ -136,12 +136,16 @@ func New(o Options) (*Server, error) {
 	if s.metrics, err = newMetrics(o.Metrics); err != nil {
 		return nil, fmt.Errorf("new query server: %w", err)
 	}
-	if o.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey)
-		if err != nil {
-			return nil, fmt.Errorf("new query server: load TLS certificate: %w", err)
+	if o.Certificate != nil {
+		s.tls = &tls.Config{
+			MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return o.Certificate.Certificate(), nil },
 		}
-		s.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
+		if err := o.Metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lethe_query_certificate_not_after_seconds",
+			Help: "Unix time at which the API's certificate expires. An alarm some days before."},
+			func() float64 { return float64(o.Certificate.Certificate().Leaf.NotAfter.Unix()) })); err != nil {
+			return nil, fmt.Errorf("new query server: register metrics: %w", err)
+		}
 	}
 	s.handler = s.mux()
 	return s, nil

@@ -3,24 +3,20 @@ package query
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
+	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/lethe-audit/lethe/internal/certs"
+	"github.com/lethe-audit/lethe/internal/certs/certstest"
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/policy"
 )
@@ -184,49 +180,61 @@ func TestStopWaits(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	dir := t.TempDir()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	authority := certstest.New(t)
+	first, renewed := authority.Issue("127.0.0.1", -time.Hour), authority.Issue("127.0.0.1", time.Hour)
+	pair, err := certs.LoadPair(certs.File{Setting: "HTTP_TLS_CERT", Path: first.CertFile}, certs.File{Setting: "HTTP_TLS_KEY", Path: first.KeyFile})
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "lethe"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "EC PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d := bare(t, func(o *Options) { o.TLSCert, o.TLSKey = certFile, keyFile })
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(cert)
+	d := bare(t, func(o *Options) { o.Certificate = pair })
 	d.url = strings.Replace(d.url, "http:", "https:", 1)
-	d.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	d.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority.Pool()}}}
 	t.Cleanup(d.client.CloseIdleConnections)
+	var expired x509.CertificateInvalidError
+	if _, err := d.client.Get(d.url); !errors.As(err, &expired) || expired.Reason != x509.Expired {
+		t.Errorf("got %v, want the expired certificate", err)
+	}
+	// New files under the same names, as a renewal leaves them.
+	if err := errors.Join(os.WriteFile(first.CertFile, []byte(renewed.CertPEM), 0o600), os.WriteFile(first.KeyFile, []byte(renewed.KeyPEM), 0o600), pair.Reload()); err != nil {
+		t.Fatal(err)
+	}
 	if a := d.get("officer", "/v1/events"); a.status != http.StatusOK || a.header.Get("Strict-Transport-Security") == "" {
 		t.Errorf("got %d, %v", a.status, a.header)
+	}
+	if got, want := d.gauge("lethe_query_certificate_not_after_seconds"), float64(renewed.TLS.Leaf.NotAfter.Unix()); got != want {
+		t.Errorf("got an expiry of %f in the metrics, want %f", got, want)
 	}
 	// The message of a failed handshake names the client's address; ours does not.
 	if _, err := http.Get(d.url); err == nil {
 		t.Error("a client that does not trust the certificate is served")
 	}
+	address := strings.TrimPrefix(d.url, "https://")
+	if _, err := tls.Dial("tcp", address, &tls.Config{RootCAs: authority.Pool(), MaxVersion: tls.VersionTLS11}); err == nil {
+		t.Error("a client of TLS 1.1 is served")
+	}
+	conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: authority.Pool(), MaxVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatalf("TLS 1.2: %v", err)
+	}
+	conn.Close()
 	if strings.Contains(d.log.String(), "127.0.0.1") {
 		t.Errorf("the log names an address: %s", d.log)
 	}
+}
+
+// gauge returns the value of a gauge without labels; 0 where there is none.
+func (d *desk) gauge(name string) float64 {
+	d.t.Helper()
+	families, err := d.registry.Gather()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	return 0
 }
 
 func TestNewRefuses(t *testing.T) {
@@ -240,8 +248,6 @@ func TestNewRefuses(t *testing.T) {
 		{"no tokens", func(o *Options) { o.Tokens = nil }, "required"},
 		{"no description", func(o *Options) { o.OpenAPI = nil }, "OpenAPI"},
 		{"a short secret", func(o *Options) { o.Secret = []byte("short") }, "32"},
-		{"a certificate without its key", func(o *Options) { o.TLSCert = "cert.pem" }, "go together"},
-		{"a certificate that is not there", func(o *Options) { o.TLSCert, o.TLSKey = "no.pem", "no.pem" }, "certificate"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -43,6 +43,10 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	if err != nil {
 		return err
 	}
+	roots, err := authorities(cfg.ClickHouse)
+	if err != nil {
+		return err
+	}
 	transport, dialer, err := publish.Connect(cfg.Kafka)
 	if err != nil {
 		return err
@@ -61,10 +65,10 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 
 	var db *store.Store
 	if err := await(ctx, d.Health(), "clickhouse", "prepare the database", func(ctx context.Context) (err error) {
-		if err = migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Policy: p}); err != nil {
-			return err
+		if err = migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: p}); err != nil {
+			return store.Diagnose("migrate", err)
 		}
-		db, err = store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN)})
+		db, err = store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots})
 		return err
 	}); err != nil {
 		return err
@@ -77,7 +81,9 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	if err != nil {
 		return err
 	}
-	if err := await(ctx, d.Health(), "kafka", "hold the topics against the policy", topics.Enforce); err != nil {
+	if err := await(ctx, d.Health(), "kafka", "hold the topics against the policy", func(ctx context.Context) error {
+		return publish.Diagnose(topics.Enforce(ctx))
+	}); err != nil {
 		return err
 	}
 	d.Go("topic budget", time.Second, func(ctx context.Context) error { topics.Watch(ctx, lookEvery); return nil })

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/budget"
+	"github.com/lethe-audit/lethe/internal/certs"
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/daemon"
 	"github.com/lethe-audit/lethe/internal/policy"
@@ -23,7 +24,14 @@ import (
 )
 
 // QueryParts are what the query service's readiness depends on.
-var QueryParts = []string{"api"}
+var QueryParts = []string{"api", partRecords}
+
+// partRecords is whether consultation records can be written: without them
+// nothing is answered.
+const partRecords = "records"
+
+// checkTimeout bounds one question whether they can be.
+const checkTimeout = 10 * time.Second
 
 // Query starts the query service in d. It waits for ClickHouse and returns once
 // it listens.
@@ -45,7 +53,25 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 	if err != nil {
 		return err
 	}
-	d.Go("token file", time.Second, func(ctx context.Context) error { return rereadTokens(ctx, tokens, log) })
+	var certificate *certs.Pair
+	if cfg.TLSCert != "" {
+		certificate, err = certs.LoadPair(certs.File{Setting: "HTTP_TLS_CERT", Path: cfg.TLSCert}, certs.File{Setting: "HTTP_TLS_KEY", Path: cfg.TLSKey})
+		if err != nil {
+			return err
+		}
+		warnInvalid(certificate, log)
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	d.Go("token file", time.Second, func(ctx context.Context) error {
+		defer signal.Stop(hangup)
+		reread(ctx, hangup, tokens, certificate, log)
+		return nil
+	})
+	roots, err := authorities(cfg.ClickHouse)
+	if err != nil {
+		return err
+	}
 	transport, _, err := publish.Connect(cfg.Kafka)
 	if err != nil {
 		return err
@@ -59,7 +85,7 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 
 	var db *store.Store
 	if err := await(ctx, d.Health(), "api", "open the database", func(ctx context.Context) (err error) {
-		db, err = store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN), LedgerAge: 10 * time.Second})
+		db, err = store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, LedgerAge: 10 * time.Second})
 		return err
 	}); err != nil {
 		return err
@@ -72,15 +98,20 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 		topics, err = budget.Read(asking, cfg.Kafka.Brokers, transport, cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity, cfg.Kafka.TopicDead)
 		cancel()
 		if err != nil {
-			log.Warn("exports will say that the greatest age of data in topics is unknown", "error", err)
+			log.Warn("exports will say that the greatest age of data in topics is unknown", "error", publish.Diagnose(err))
 		}
 	}
 	topicAge, deadAge := topicAges(cfg.Kafka, topics)
+	failed := make(chan struct{}, 1)
+	d.Go("watch of consultation records", time.Second, func(ctx context.Context) error {
+		watchRecords(ctx, d.Health(), records, cfg.Kafka.TopicAudit, failed)
+		return nil
+	})
 	server, err := query.New(query.Options{
-		Rows: db, Facts: db, Audit: auditor{records, cfg.Kafka.TopicAudit},
+		Rows: db, Facts: db, Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
 		Policy: p, Keys: keys, Tokens: tokens, Secret: secret,
 		OpenAPI: schemas.OpenAPI, TopicAge: topicAge, DeadLetterAge: deadAge,
-		Log: log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, TLSCert: cfg.TLSCert, TLSKey: cfg.TLSKey,
+		Log: log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, Certificate: certificate,
 		StopTimeout: cfg.StopTimeout,
 	})
 	if err != nil {
@@ -94,22 +125,58 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 	return nil
 }
 
-// rereadTokens reads the token file again on SIGHUP, so that a token can be
-// revoked without a restart. A broken file changes nothing.
-func rereadTokens(ctx context.Context, tokens *query.Tokens, log *slog.Logger) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// reread reads the token file and the certificate again on a signal, so that a
+// token can be revoked and a certificate renewed without a restart. A broken file
+// changes nothing. There may be no certificate.
+func reread(ctx context.Context, hangup <-chan os.Signal, tokens *query.Tokens, certificate *certs.Pair, log *slog.Logger) {
 	for {
 		select {
 		case <-hangup:
 			if err := tokens.Reload(); err != nil {
 				log.Error("the token file was not read again", "error", err)
+			} else {
+				log.Info("the token file was read again")
+			}
+			if certificate == nil {
 				continue
 			}
-			log.Info("the token file was read again")
+			if err := certificate.Reload(); err != nil {
+				log.Error("the certificate was not read again", "error", err)
+				continue
+			}
+			log.Info("the certificate was read again")
+			warnInvalid(certificate, log)
 		case <-ctx.Done():
-			return nil
+			return
+		}
+	}
+}
+
+// warnInvalid tells of a certificate that clients will refuse. It is served all
+// the same: a new one can come at any time, with SIGHUP.
+func warnInvalid(c *certs.Pair, log *slog.Logger) {
+	if err := c.Valid(time.Now()); err != nil {
+		log.Error("clients will refuse the API's certificate; SIGHUP reads a new one", "error", err)
+	}
+}
+
+// watchRecords reports whether consultation records can be written. After one
+// that could not, it asks the brokers until they answer.
+func watchRecords(ctx context.Context, h *daemon.Health, p *publish.Publisher, topic string, failed <-chan struct{}) {
+	for {
+		err := await(ctx, h, partRecords, "nothing is answered that cannot be recorded", func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+			defer cancel()
+			return p.Check(ctx, topic)
+		})
+		if err != nil {
+			return // ctx is over
+		}
+		h.Report(partRecords, daemon.Ready, "")
+		select {
+		case <-failed:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -118,6 +185,7 @@ func rereadTokens(ctx context.Context, tokens *query.Tokens, log *slog.Logger) e
 type auditor struct {
 	publisher *publish.Publisher
 	topic     string
+	failed    chan<- struct{} // has room for one
 }
 
 func (a auditor) Record(ctx context.Context, organization string, events ...[]byte) error {
@@ -125,5 +193,12 @@ func (a auditor) Record(ctx context.Context, organization string, events ...[]by
 	for i, e := range events {
 		msgs[i] = publish.Message{Topic: a.topic, Key: organization, Value: e}
 	}
-	return a.publisher.Publish(ctx, msgs...)
+	err := a.publisher.Publish(ctx, msgs...)
+	if err != nil {
+		select {
+		case a.failed <- struct{}{}:
+		default: // it is known already
+		}
+	}
+	return err
 }

@@ -5,6 +5,7 @@ package service
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/lethe-audit/lethe/internal/certs"
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/daemon"
 	"github.com/lethe-audit/lethe/internal/migrate"
@@ -62,8 +64,9 @@ func Healthy(ctx context.Context, opsAddr string) error {
 }
 
 // await repeats f until it succeeds, reporting the part paused meanwhile: a
-// service that starts before its database waits for it. An error that another
-// try does not cure ends it.
+// service that starts before its database waits for it. A refused login or
+// certificate makes the part broken and is tried again all the same: it may be
+// mended on the other side. An error that another try does not cure ends it.
 func await(ctx context.Context, h *daemon.Health, part, verb string, f func(context.Context) error) error {
 	const most = 5 * time.Second
 	for pause := 200 * time.Millisecond; ; pause = min(2*pause, most) {
@@ -75,11 +78,19 @@ func await(ctx context.Context, h *daemon.Health, part, verb string, f func(cont
 		if errors.As(err, &refused) && refused.Permanent() || errors.Is(err, migrate.ErrChanged) || errors.Is(err, migrate.ErrOlder) {
 			return err
 		}
-		h.Report(part, daemon.Paused, verb+": "+err.Error())
+		h.Report(part, daemon.Trouble(err), verb+": "+err.Error())
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// authorities reads who may sign the database's certificate; nil: the system's.
+func authorities(c config.ClickHouse) (*x509.CertPool, error) {
+	if c.Authorities == "" {
+		return nil, nil //nolint:nilnil // nil is how crypto/tls spells "the system's"
+	}
+	return certs.Authorities(certs.File{Setting: "CLICKHOUSE_TLS_CA", Path: c.Authorities})
 }

@@ -27,7 +27,7 @@ func Verify(ctx context.Context, cfg config.Ingest, out io.Writer) (ok bool, err
 		return false, err
 	}
 	defer end()
-	db, err := store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN)})
+	db, err := open(ctx, cfg.ClickHouse)
 	if err != nil {
 		return false, err
 	}
@@ -67,9 +67,18 @@ func survey(ctx context.Context, cfg config.Ingest) (s *ingest.Survey, end func(
 	})
 	if err != nil {
 		transport.CloseIdleConnections()
-		return nil, nil, err
+		return nil, nil, publish.Diagnose(err)
 	}
 	return s, transport.CloseIdleConnections, nil
+}
+
+// open opens the database of these settings.
+func open(ctx context.Context, c config.ClickHouse) (*store.Store, error) {
+	roots, err := authorities(c)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, store.Options{DSN: string(c.DSN), Authorities: roots})
 }
 
 // NewEpoch begins a new epoch of a topic in the ledger.
@@ -79,7 +88,7 @@ func NewEpoch(ctx context.Context, cfg config.Ingest, topic string, out io.Write
 		return err
 	}
 	defer end()
-	db, err := store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN)})
+	db, err := open(ctx, cfg.ClickHouse)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/lethe-audit/lethe/internal/certs"
 )
 
 // ErrTooLarge says that a read needed more time, memory or rows than one query
@@ -37,6 +39,13 @@ func (e *Error) Permanent() bool { return permanent[e.code] }
 // TooLarge reports that a read went over its bounds.
 func (e *Error) TooLarge() bool { return tooLarge[e.code] }
 
+// NeedsPerson reports that ClickHouse refused the login, or that one side does
+// not trust the other's certificate. Another try finds out when that is mended.
+func (e *Error) NeedsPerson() bool {
+	var untrusted *untrustedError
+	return refused[e.code] || errors.As(e.cause, &untrusted)
+}
+
 // Error names the operation and ClickHouse's error.
 func (e *Error) Error() string {
 	if e.code == 0 {
@@ -46,7 +55,27 @@ func (e *Error) Error() string {
 	if e.code.IsAError() {
 		name = e.code.String()
 	}
-	return fmt.Sprintf("%s: ClickHouse says %s (code %d)", e.op, name, int(e.code))
+	text := fmt.Sprintf("%s: ClickHouse says %s (code %d)", e.op, name, int(e.code))
+	if refused[e.code] {
+		text += ": check user and password in CLICKHOUSE_DSN, and what that user may do"
+	}
+	return text
+}
+
+// untrustedError is a TLS connection that did not come about.
+type untrustedError struct{ say string }
+
+func (e *untrustedError) Error() string { return e.say }
+
+// Diagnose turns an error of a client library into an Error where the login or
+// a certificate was refused, and returns any other as it is. It is for migrate's
+// errors, which no Store has seen.
+func Diagnose(op string, err error) error {
+	var e *Error
+	if errors.As(wrap(op, err), &e) && e.NeedsPerson() {
+		return e
+	}
+	return err
 }
 
 // Is matches ErrTooLarge.
@@ -72,6 +101,15 @@ var permanent = map[proto.Error]bool{
 	proto.ErrSizesOfColumnsDoesntMatch:        true,
 	proto.ErrSizesOfArraysDoesntMatch:         true,
 	proto.ErrNumberOfColumnsDoesntMatch:       true,
+}
+
+var refused = map[proto.Error]bool{
+	proto.ErrUnknownUser:          true,
+	proto.ErrWrongPassword:        true,
+	proto.ErrRequiredPassword:     true,
+	proto.ErrIPAddressNotAllowed:  true,
+	proto.ErrAccessDenied:         true,
+	proto.ErrAuthenticationFailed: true,
 }
 
 var tooLarge = map[proto.Error]bool{
@@ -114,6 +152,9 @@ func cause(err error) error {
 	var in *url.Error
 	for errors.As(err, &in) {
 		err = in.Err
+	}
+	if say := certs.Explain(err, "ClickHouse", certs.Settings{CA: "CLICKHOUSE_TLS_CA", ServerName: "the host in CLICKHOUSE_DSN", On: "the port in CLICKHOUSE_DSN"}); say != "" {
+		return &untrustedError{say}
 	}
 	var network *net.OpError
 	var name *net.DNSError

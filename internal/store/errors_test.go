@@ -63,6 +63,13 @@ func TestErrorClasses(t *testing.T) {
 			}
 		}
 	}
+	for code, want := range map[int32]bool{516: true, 192: true, 497: true, 252: false, 60: false} {
+		var e interface{ NeedsPerson() bool }
+		err := Diagnose("migrate", server(code))
+		if got := errors.As(err, &e) && e.NeedsPerson(); got != want || got != strings.Contains(err.Error(), "check user and password in CLICKHOUSE_DSN") {
+			t.Errorf("code %d: %v: needs a person: got %t, want %t", code, err, got, want)
+		}
+	}
 	if err := wrap("read", fmt.Errorf("x: %w", context.DeadlineExceeded)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want it to match context.DeadlineExceeded", err)
 	}

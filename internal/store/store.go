@@ -2,12 +2,15 @@ package store
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/lethe-audit/lethe/internal/dsn"
 )
 
 // Options says which database to use and what one read may cost.
@@ -16,6 +19,8 @@ type Options struct {
 	// Its compress parameter (lz4, zstd) also compresses inserts; without it they
 	// go as they are, which costs the sender least. Required.
 	DSN string
+	// Authorities may sign the server's certificate. nil means the system's.
+	Authorities *x509.CertPool
 	// MaxQueryTime bounds one read on the server. 0 means 20 s.
 	MaxQueryTime time.Duration
 	// MaxQueryMemory bounds the server's memory of one read, in bytes. 0 means 1 GiB.
@@ -63,10 +68,9 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if options.MaxQueryRows == 0 {
 		options.MaxQueryRows = 2_000_000_000
 	}
-	parsed, err := clickhouse.ParseDSN(options.DSN)
+	parsed, err := dsn.Parse(options.DSN, options.Authorities)
 	if err != nil {
-		// The parser's own text may hold a part of the password.
-		return nil, errors.New("open store: the DSN is malformed: want http://, https:// or clickhouse://user:password@host:port/database")
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if parsed.Auth.Database == "" {
 		parsed.Auth.Database = "default"

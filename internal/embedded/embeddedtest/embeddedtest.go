@@ -43,6 +43,30 @@ func ClickHouse(t testing.TB) string {
 	return base + "/" + database
 }
 
+// Door opens another HTTP endpoint to the engine behind ClickHouse, with the
+// user, password, TLS and address of the options. It closes when the test ends;
+// a test may Stop it before.
+func Door(t testing.TB, options embedded.ClickHouseOptions) *embedded.ClickHouse {
+	t.Helper()
+	endpoint(t)
+	options.Engine = shared.engine
+	door, err := embedded.NewClickHouse(options)
+	if err == nil {
+		err = door.Start(context.Background())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := door.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return door
+}
+
 // endpoint takes a share in the engine, given back when the test ends.
 func endpoint(t testing.TB) string {
 	t.Helper()

@@ -310,7 +310,8 @@ func (f *Feed) publish(ctx context.Context, ch *chunk) (clean bool, err error) {
 		if err == nil {
 			return try == 0, nil
 		}
-		permanent := errors.Is(err, publish.ErrUnknownTopic) || errors.Is(err, publish.ErrTooLarge) || errors.Is(err, publish.ErrRefused)
+		permanent := errors.Is(err, publish.ErrUnknownTopic) || errors.Is(err, publish.ErrTooLarge) ||
+			errors.Is(err, publish.ErrRefused) || errors.Is(err, publish.ErrTLS)
 		if permanent || ctx.Err() != nil || time.Since(began) > f.opts.Patience {
 			return false, err
 		}

@@ -348,7 +348,7 @@ func (r *Replay) again(ctx context.Context, f func() error) error {
 		if err == nil {
 			return nil
 		}
-		for _, permanent := range []error{publish.ErrUnknownTopic, publish.ErrTooLarge, publish.ErrRefused, kafka.OffsetOutOfRange} {
+		for _, permanent := range []error{publish.ErrUnknownTopic, publish.ErrTooLarge, publish.ErrRefused, publish.ErrTLS, kafka.OffsetOutOfRange} {
 			if errors.Is(err, permanent) {
 				return err
 			}
