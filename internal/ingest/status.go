@@ -111,11 +111,12 @@ func permanent(err error) bool {
 }
 
 // retry calls f until it succeeds, fails for good, or ctx is done. Between the
-// calls it waits longer and longer, and the part is reported as paused.
+// calls it waits longer and longer, and the part is reported as paused; so it is
+// while a call has no answer for longer than Patience.
 func (i *Ingester) retry(ctx context.Context, part, what string, f func(context.Context) error) error {
 	wait := i.o.RetryMin
 	for {
-		err := f(ctx)
+		err := i.patiently(ctx, part, what, f)
 		if err == nil {
 			i.status.resume(part, what)
 			return nil
@@ -130,13 +131,27 @@ func (i *Ingester) retry(ctx context.Context, part, what string, f func(context.
 		}
 		i.metrics.retries.WithLabelValues(part).Inc()
 		i.log.Warn("trying again", "what", what, "wait", wait, "error", err)
-		i.status.pause(part, what, fmt.Sprintf("could not %s; trying again", what))
+		i.status.pause(part, what, fmt.Sprintf("could not %s: %v; trying again", what, err))
 		if !sleep(ctx, wait/2+rand.N(wait/2+1)) {
 			i.status.resume(part, what)
 			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
 		wait = min(2*wait, i.o.RetryMax)
 	}
+}
+
+// patiently calls f and reports the part as paused when it takes too long.
+func (i *Ingester) patiently(ctx context.Context, part, what string, f func(context.Context) error) error {
+	reported := make(chan struct{})
+	late := time.AfterFunc(i.o.Patience, func() {
+		defer close(reported)
+		i.status.pause(part, what, fmt.Sprintf("still waiting to %s: no answer for more than %v", what, i.o.Patience))
+	})
+	err := f(ctx)
+	if !late.Stop() {
+		<-reported // so that what is reported next stays
+	}
+	return err
 }
 
 // sleep waits and reports whether the time passed before ctx was done.
