@@ -18,7 +18,7 @@ import (
 type faults struct {
 	storage
 	insert func(ctx context.Context, b Batch, token string) error // instead of the store's; nil: the store's
-	rows   func() error                                           // before the store's; nil: nothing
+	rows   func(ctx context.Context) error                        // before the store's InsertRows; nil: nothing
 	ledger func(ctx context.Context, entries []ledger.Entry) error
 }
 
@@ -31,7 +31,7 @@ func (f *faults) Insert(ctx context.Context, b Batch, token string) error {
 
 func (f *faults) InsertRows(ctx context.Context, b Batch, part, from, to int, token string) error {
 	if f.rows != nil {
-		if err := f.rows(); err != nil {
+		if err := f.rows(ctx); err != nil {
 			return err
 		}
 	}
@@ -226,14 +226,14 @@ func TestAPermanentErrorOfEveryRowStopsThePartitionsOfItsBatch(t *testing.T) {
 	refuse.Store(true)
 	r := s.start(func(o *Options) {
 		f := &faults{storage: storage{s.store}}
-		f.rows = func() error {
+		f.rows = func(context.Context) error {
 			if refuse.Load() {
 				return permanently{errTrouble}
 			}
 			return nil
 		}
 		f.insert = func(ctx context.Context, b Batch, token string) error {
-			if err := f.rows(); err != nil {
+			if err := f.rows(ctx); err != nil {
 				return err
 			}
 			return f.storage.Insert(ctx, b, token)

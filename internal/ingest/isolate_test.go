@@ -71,23 +71,6 @@ func (s *stack) deadRuns() string {
 		WHERE outcome = 'dead' ORDER BY ALL`)
 }
 
-// inserts counts the inserts of rows of a part.
-type inserts struct {
-	storage
-	n    atomic.Int32
-	rows func(ctx context.Context, n int32) error // before the nth; nil: nothing
-}
-
-func (f *inserts) InsertRows(ctx context.Context, b Batch, part, from, to int, token string) error {
-	n := f.n.Add(1)
-	if f.rows != nil {
-		if err := f.rows(ctx, n); err != nil {
-			return err
-		}
-	}
-	return f.storage.InsertRows(ctx, b, part, from, to, token)
-}
-
 func TestRefusedRowsBecomeDeadLetters(t *testing.T) {
 	embeddedtest.ClickHouse(t) // one engine for all cases
 	const each, parts = 60, 5  // rows of a partition, parts of the batch: three classes of request events, and two tables
@@ -113,14 +96,15 @@ func TestRefusedRowsBecomeDeadLetters(t *testing.T) {
 				}
 			}
 			const all = each * 2 * event.NumKinds
-			f := &inserts{storage: storage{s.store}}
+			var inserts atomic.Int32
+			f := &faults{storage: storage{s.store}, rows: func(context.Context) error { inserts.Add(1); return nil }}
 			r := s.start(func(o *Options) { o.Storage, o.BatchRows, o.BatchAge = f, all, time.Minute })
 			eventually(t, "all offsets in the ledger", func() bool { return s.query("SELECT count() FROM ingest_ledger") == "6" })
 			refused := 0
 			for _, m := range c.marks {
 				refused += len(m)
 			}
-			if got, most := int(f.n.Load()), parts+2*refused*bits.Len(2*each); got > most {
+			if got, most := int(inserts.Load()), parts+2*refused*bits.Len(2*each); got > most {
 				t.Errorf("got %d inserts for %d refused rows, want at most %d", got, refused, most)
 			}
 			if got, want := s.deadRuns(), strings.Join(c.runs, "\n"); got != want {
@@ -204,14 +188,16 @@ func TestKillBetweenTheHalves(t *testing.T) {
 	s.refuseMarked()
 	s.publish(topics[0], 0, kafka.Lz4, eventsOf(event.Request, 90, 7, 70)...)
 	reached := make(chan struct{})
-	var once sync.Once
+	var inserts atomic.Int32
 	first := s.start(func(o *Options) {
-		f := &inserts{storage: storage{s.store}}
-		f.rows = func(ctx context.Context, n int32) error {
-			if n < 8 {
+		f := &faults{storage: storage{s.store}}
+		f.rows = func(ctx context.Context) error {
+			switch n := inserts.Add(1); {
+			case n < 8:
 				return nil
+			case n == 8:
+				close(reached)
 			}
-			once.Do(func() { close(reached) })
 			<-ctx.Done()
 			return ctx.Err()
 		}
