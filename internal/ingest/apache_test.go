@@ -136,6 +136,8 @@ func TestApacheTransactions(t *testing.T) { transactions(t, newApache(t, 1, nil)
 
 func TestApacheWhatTopicRetentionTookIsLost(t *testing.T) { retentionIsLoss(t, newApache(t, 1, nil)) }
 
+func TestApacheRefusedRecordIsReadAgain(t *testing.T) { readAgain(t, newApache(t, 1, nil)) }
+
 // Each codec comes once from the client and once from the broker, which compresses
 // as the topic says with what Java has.
 func TestApacheCompression(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -22,7 +23,8 @@ type batch struct {
 	byIndex []*span // by the partition's index in the route; nil: nothing yet
 	spare   []*span
 	letters []publish.Message
-	size    int // bytes of the letters
+	size    int          // bytes of the letters
+	held    atomic.Int64 // bytes of rows and letters, for the metric
 	tallies map[tally]counts
 	opened  time.Time
 }
@@ -49,7 +51,13 @@ func (b *batch) reset() {
 	clear(b.letters) // they hold payloads
 	b.letters, b.size = b.letters[:0], 0
 	clear(b.tallies)
+	b.hold()
 }
+
+// bytes returns about how many bytes of memory the rows and letters take.
+func (b *batch) bytes() int { return b.rows.Bytes() + b.size }
+
+func (b *batch) hold() { b.held.Store(int64(b.bytes())) }
 
 func (b *batch) empty() bool { return len(b.spans) == 0 }
 
@@ -90,18 +98,22 @@ func (b *batch) add(p *partition, c *chunk, deadTopic string) error {
 		b.rows.Add(&c.rows[n])
 	}
 	for n := range c.letters {
-		m := c.letters[n].message(deadTopic, p)
-		b.letters = append(b.letters, m)
-		b.size += len(m.Value) + 256
+		b.letter(c.letters[n].message(deadTopic, p))
 	}
 	for _, t := range c.tallies {
 		b.tallies[t.tally] = b.tallies[t.tally].plus(t.counts)
 	}
+	b.hold()
 	return nil
 }
 
+func (b *batch) letter(m publish.Message) {
+	b.letters = append(b.letters, m)
+	b.size += len(m.Value) + 256
+}
+
 func (r *route) isFull(b *batch) bool {
-	return b.rows.Rows()+len(b.letters) >= r.o.BatchRows || b.rows.Bytes()+b.size >= r.o.BatchBytes
+	return b.rows.Rows()+len(b.letters) >= r.o.BatchRows || b.bytes() >= r.o.BatchBytes
 }
 
 // put adds a chunk to the batch that fills. When that is full and the one before

@@ -18,6 +18,7 @@ import (
 type faults struct {
 	storage
 	insert func(ctx context.Context, b Batch, token string) error // instead of the store's; nil: the store's
+	rows   func(ctx context.Context) error                        // before the store's InsertRows; nil: nothing
 	ledger func(ctx context.Context, entries []ledger.Entry) error
 }
 
@@ -26,6 +27,15 @@ func (f *faults) Insert(ctx context.Context, b Batch, token string) error {
 		return f.insert(ctx, b, token)
 	}
 	return f.storage.Insert(ctx, b, token)
+}
+
+func (f *faults) InsertRows(ctx context.Context, b Batch, part, from, to int, token string) error {
+	if f.rows != nil {
+		if err := f.rows(ctx); err != nil {
+			return err
+		}
+	}
+	return f.storage.InsertRows(ctx, b, part, from, to, token)
 }
 
 func (f *faults) WriteLedger(ctx context.Context, entries []ledger.Entry) error {
@@ -209,26 +219,30 @@ func TestAFailedCommitDoublesNothing(t *testing.T) {
 	}
 }
 
-func TestAPermanentErrorStopsThePartitionsOfItsBatch(t *testing.T) {
+func TestAPermanentErrorOfEveryRowStopsThePartitionsOfItsBatch(t *testing.T) {
 	s := newStack(t, 2)
 	s.publish(topics[0], 0, kafka.Lz4, requestEvents(0, 100)...)
-	refused := make(chan struct{})
 	var refuse atomic.Bool
 	refuse.Store(true)
 	r := s.start(func(o *Options) {
 		f := &faults{storage: storage{s.store}}
-		f.insert = func(ctx context.Context, b Batch, token string) error {
-			if refuse.CompareAndSwap(true, false) {
-				defer close(refused)
+		f.rows = func(context.Context) error {
+			if refuse.Load() {
 				return permanently{errTrouble}
+			}
+			return nil
+		}
+		f.insert = func(ctx context.Context, b Batch, token string) error {
+			if err := f.rows(ctx); err != nil {
+				return err
 			}
 			return f.storage.Insert(ctx, b, token)
 		}
 		o.Storage = f
 	})
-	<-refused
-	want := fmt.Sprintf("broken: %s/0 is stopped: ClickHouse refuses offsets 0 to 99 for good: insert a batch: trouble; restart after the cause is gone", topics[0])
+	want := fmt.Sprintf("broken: %s/0 is stopped: ClickHouse refuses offsets 0 to 99 for good: insert a batch: trouble: too many rows for it to be their fault; restart after the cause is gone", topics[0])
 	eventually(t, "reported broken", func() bool { return r.states.of(partPartitions) == want })
+	refuse.Store(false)
 	s.publish(topics[0], 1, kafka.Lz4, requestEvents(100, 150)...)
 	eventually(t, "the other partition in the ledger", s.done(topics[0], 50))
 	r.stop()

@@ -152,7 +152,7 @@ func (r *route) accept(ctx context.Context, p *partition, round int, a fetch.Ans
 		r.release(&a)
 		return
 	}
-	p.end = max(p.end, a.HighWatermark)
+	p.end, p.told = max(p.end, a.HighWatermark), time.Now()
 	p.note(mark{a.Asked, a.HighWatermark})
 	p.note(mark{a.Appended, a.From})
 	p.settle()

@@ -49,8 +49,13 @@ type Batch interface {
 	Add(*event.Row)
 	Rows() int
 	Bytes() int
-	// Parts is into how many parts ClickHouse will put the rows.
+	// Parts is into how many parts ClickHouse will put the rows, PartRows how many
+	// rows one of them has.
 	Parts() int
+	PartRows(part int) int
+	// Origin fills row with what names the one at a place of a part: Kind, Source,
+	// ID, Retention, RetainedFrom, Topic, Partition and Offset.
+	Origin(part, place int, row *event.Row)
 	Reset()
 }
 
@@ -61,6 +66,10 @@ type Storage interface {
 	// Insert stores the batch and returns when it is durable. The same token
 	// again stores nothing.
 	Insert(ctx context.Context, b Batch, token string) error
+	// InsertRows does the same with the rows from place from to below to of one
+	// part, which the token of the batch names together with the places. A whole
+	// part that Insert has stored under the token is stored no second time.
+	InsertRows(ctx context.Context, b Batch, part, from, to int, token string) error
 	WriteLedger(ctx context.Context, entries []ledger.Entry) error
 	LedgerEnds(ctx context.Context, cluster string) ([]ledger.End, error)
 	WriteProgress(ctx context.Context, rows []ledger.Progress) error
@@ -122,6 +131,7 @@ type Options struct {
 	ProgressEvery    time.Duration // writes progress rows. Default: 5 s.
 	RetryMin         time.Duration // first pause before a retry. Default: 100 ms.
 	RetryMax         time.Duration // longest pause before a retry. Default: 15 s.
+	Patience         time.Duration // for one try; then it is reported as waited for, and goes on. Default: 10 s.
 }
 
 func (o *Options) validate() error {
@@ -182,6 +192,7 @@ func (o *Options) defaults() {
 	duration(&o.ProgressEvery, 5*time.Second)
 	duration(&o.RetryMin, 100*time.Millisecond)
 	duration(&o.RetryMax, 15*time.Second)
+	duration(&o.Patience, 10*time.Second)
 }
 
 // Ingester consumes the topics. One Run at a time.
@@ -200,6 +211,10 @@ type Ingester struct {
 	cluster string
 	workers []*worker // with their caches, kept from one generation to the next
 	batches [2]*batch // one fills while the other is inserted
+
+	// Of the one that inserts.
+	again    *worker        // reads records again whose rows were refused
+	refusals map[string]int // by table, rows refused since the last that was stored
 }
 
 // New checks the options and registers the metrics. It starts nothing and opens
@@ -219,12 +234,15 @@ func New(o Options) (*Ingester, error) {
 		client: &kafka.Client{Addr: addr, Transport: o.Transport, Timeout: requestTimeout},
 		status: newStatus(o.Health), process: rand.Text(),
 		fence: func(c committer) committer { return c },
-		kinds: make(map[string]event.Kind, event.NumKinds),
+		kinds: make(map[string]event.Kind, event.NumKinds), refusals: make(map[string]int),
 	}
 	for k, t := range o.Topics {
 		i.kinds[t] = event.Kind(k)
 	}
-	if i.metrics, err = newMetrics(o.Metrics); err != nil {
+	for n := range i.batches {
+		i.batches[n] = newBatch(o.Storage.NewBatch())
+	}
+	if i.metrics, err = newMetrics(o.Metrics, i.batched); err != nil {
 		return nil, fmt.Errorf("new ingester: %w", err)
 	}
 	for range o.Workers {
@@ -234,10 +252,18 @@ func New(o Options) (*Ingester, error) {
 		}
 		i.workers = append(i.workers, w)
 	}
-	for n := range i.batches {
-		i.batches[n] = newBatch(o.Storage.NewBatch())
+	if i.again, err = newWorker(i); err != nil {
+		return nil, fmt.Errorf("new ingester: %w", err)
 	}
 	return i, nil
+}
+
+// batched returns how many bytes the batches hold.
+func (i *Ingester) batched() (bytes float64) {
+	for _, b := range i.batches {
+		bytes += float64(b.held.Load())
+	}
+	return bytes
 }
 
 // requestTimeout bounds questions about the cluster; fetches have their own.

@@ -33,24 +33,24 @@ func (r *route) store(ctx context.Context, b *batch) error {
 	first, next := offsets(b.spans, entries)
 
 	began := time.Now()
-	err := r.retry(ctx, partClickHouse, "insert a batch", func(ctx context.Context) error {
-		// The fence: a member that lost its partitions finds out here, and not
-		// after it has stored what another one stores as well.
-		if err := r.commit(first); err != nil {
-			return err
-		}
+	parts := b.rows.Parts()
+	err := r.insert(ctx, first, func(ctx context.Context) error {
 		if b.rows.Rows() == 0 {
 			return nil
 		}
 		return r.o.Storage.Insert(ctx, b.rows, name)
 	})
-	if err != nil {
-		if permanent(err) && ctx.Err() == nil {
-			return r.refused(b, err)
+	switch {
+	case err == nil:
+		r.taken(entries)
+	case permanent(err) && ctx.Err() == nil:
+		if parts, err = r.isolate(ctx, b, entries, first, name); err != nil {
+			return err
 		}
+	default:
 		return err
 	}
-	r.metrics.inserted(b.rows, time.Since(began))
+	r.metrics.inserted(b.rows, parts, time.Since(began))
 
 	if len(b.letters) > 0 {
 		err = r.retry(ctx, partKafka, "publish dead letters", func(ctx context.Context) error {
@@ -69,7 +69,7 @@ func (r *route) store(ctx context.Context, b *batch) error {
 	}
 	if err != nil {
 		if permanent(err) && ctx.Err() == nil {
-			return r.refused(b, err)
+			return r.stopAll(b.spans, err)
 		}
 		return err
 	}
@@ -78,6 +78,30 @@ func (r *route) store(ctx context.Context, b *batch) error {
 	}
 	r.metrics.accounted(entries, b.tallies)
 	return r.commit(next)
+}
+
+// insert tries an insert behind the fence until it succeeds or fails for good: a
+// member that lost its partitions finds out here, and not after it has stored what
+// another one stores as well.
+func (r *route) insert(ctx context.Context, first map[string]map[int]int64, f func(context.Context) error) error {
+	return r.retry(ctx, partClickHouse, "insert a batch", func(ctx context.Context) error {
+		if err := r.commit(first); err != nil {
+			return err
+		}
+		return f(ctx)
+	})
+}
+
+// taken notes that every row of the entries was stored.
+func (i *Ingester) taken(entries []ledger.Entry) {
+	if len(i.refusals) == 0 {
+		return
+	}
+	for _, e := range entries {
+		for _, c := range e.Cells {
+			delete(i.refusals, c.Table)
+		}
+	}
 }
 
 // offsets returns where each partition of a batch begins and where it goes on,
@@ -107,9 +131,9 @@ func (r *route) commit(at map[string]map[int]int64) error {
 	return nil
 }
 
-// refused stops the partitions of a batch that ClickHouse will never take.
-func (r *route) refused(b *batch, err error) error {
-	for _, s := range b.spans {
+// stopAll stops the partitions of spans that ClickHouse will never take.
+func (r *route) stopAll(spans []*span, err error) error {
+	for _, s := range spans {
 		r.stop(s.part.place, fmt.Errorf("ClickHouse refuses offsets %d to %d for good: %w; restart after the cause is gone",
 			s.builder.Range().First, s.builder.Range().Last, err))
 	}
@@ -131,35 +155,4 @@ func (b *batch) deadCounts(entries []ledger.Entry) []ledger.DeadCount {
 		})
 	}
 	return all
-}
-
-// tell writes progress rows and the gauges of lag until ctx is done.
-func (r *route) tell(ctx context.Context) {
-	next := time.Now()
-	for sleep(ctx, min(time.Second, r.o.ProgressEvery)) {
-		now := time.Now().UTC()
-		for _, p := range r.parts {
-			events, behind := p.lag(now)
-			r.metrics.lag(p.place, events, behind, p.progress(now).CompleteUntil)
-		}
-		if now.Before(next) {
-			continue
-		}
-		next = now.Add(r.o.ProgressEvery)
-		r.writeProgress(ctx, now)
-	}
-}
-
-// writeProgress is worth one try: the next one is seconds away.
-func (r *route) writeProgress(ctx context.Context, now time.Time) {
-	rows := make([]ledger.Progress, len(r.parts))
-	for n, p := range r.parts {
-		rows[n] = p.progress(now)
-	}
-	if len(rows) == 0 {
-		return
-	}
-	if err := r.o.Storage.WriteProgress(ctx, rows); err != nil && ctx.Err() == nil {
-		r.log.Warn("write progress", "error", err)
-	}
 }

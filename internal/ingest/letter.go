@@ -11,7 +11,8 @@ import (
 // Reasons of dead letters beside codec's.
 const (
 	reasonUnclassified = "unclassified"
-	reasonUndecided    = "undecided" // an error that neither codec nor policy names
+	reasonUndecided    = "undecided"          // an error that neither codec nor policy names
+	reasonRefused      = "refused_by_storage" // ClickHouse does not take the row
 )
 
 // maxLetter leaves room for headers below what a broker takes.

@@ -18,7 +18,7 @@ func (s *stack) letters(n int) []kafka.Message {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
 	defer cancel()
-	conn, err := kafka.DialLeader(ctx, "tcp", s.broker.Addr(), deadTopic, 0)
+	conn, err := kafka.DialLeader(ctx, "tcp", s.broker.Addr(), s.dead, 0)
 	if err != nil {
 		s.t.Fatal(err)
 	}

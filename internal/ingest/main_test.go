@@ -61,6 +61,10 @@ func (s storage) Insert(ctx context.Context, b Batch, token string) error {
 	return s.Store.Insert(ctx, b.(*store.Batch), token)
 }
 
+func (s storage) InsertRows(ctx context.Context, b Batch, part, from, to int, token string) error {
+	return s.Store.InsertRows(ctx, b.(*store.Batch), part, from, to, token)
+}
+
 // states remembers what was reported.
 type states struct {
 	mu   sync.Mutex
@@ -116,7 +120,12 @@ func newStackWith(t testing.TB, made ...embedded.Topic) *stack {
 
 func newStackOn(t testing.TB, broker cluster) *stack {
 	t.Helper()
-	s := &stack{t: t, broker: broker, topics: topics, dead: deadTopic, group: "test", dsn: embeddedtest.ClickHouse(t)}
+	return newStackAt(t, broker, embeddedtest.ClickHouse(t))
+}
+
+func newStackAt(t testing.TB, broker cluster, dsn string) *stack {
+	t.Helper()
+	s := &stack{t: t, broker: broker, topics: topics, dead: deadTopic, group: "test", dsn: dsn}
 	s.kafka = config.Kafka{Brokers: []string{s.broker.Addr()}}
 	if err := migrate.Apply(t.Context(), migrate.Options{DSN: s.dsn, Policy: tiers(t)}); err != nil {
 		t.Fatal(err)

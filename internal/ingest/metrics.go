@@ -31,6 +31,7 @@ type metrics struct {
 	bytes       prometheus.Histogram
 	seconds     prometheus.Histogram
 	inFlight    prometheus.Gauge
+	batched     prometheus.GaugeFunc
 	retries     *prometheus.CounterVec
 	generations prometheus.Counter
 	fenced      prometheus.Counter
@@ -39,7 +40,7 @@ type metrics struct {
 	ahead       prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, batched func() float64) (*metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "lethe_ingest_" + name, Help: help})
 	}
@@ -67,6 +68,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		bytes:       histogram("batch_bytes", "Bytes in memory of a stored batch.", prometheus.ExponentialBuckets(1<<10, 4, 10)),
 		seconds:     histogram("insert_seconds", "Time from the first try of an insert until it was durable.", prometheus.ExponentialBuckets(0.005, 2, 14)),
 		inFlight:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "lethe_ingest_in_flight_bytes", Help: "Bytes asked of brokers, or fetched and not yet worked on."}),
+		batched:     prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lethe_ingest_batched_bytes", Help: "Bytes in memory of rows and dead letters that are not stored yet. Twice BATCH_BYTES: nothing is fetched until ClickHouse has taken a batch."}, batched),
 		retries:     counters("retries_total", "Tries that failed and were made again.", "part"),
 		generations: counter("generations_total", "Generations of the consumer group taken part in."),
 		fenced:      counter("fenced_total", "Commits that failed; the partitions were read again from the ledger's end."),
@@ -75,7 +77,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		ahead:       counter("committed_ahead_total", "Partitions whose committed offset was ahead of the ledger: ClickHouse came back from a backup."),
 	}
 	for _, c := range []prometheus.Collector{m.events, m.offsets, m.attributes, m.skewed, m.lagEvents, m.lagSeconds, m.complete, m.inserts, m.parts,
-		m.rows, m.bytes, m.seconds, m.inFlight, m.retries, m.generations, m.fenced, m.forgotten, m.stopped, m.ahead} {
+		m.rows, m.bytes, m.seconds, m.inFlight, m.batched, m.retries, m.generations, m.fenced, m.forgotten, m.stopped, m.ahead} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -83,9 +85,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) inserted(b Batch, took time.Duration) {
+func (m *metrics) inserted(b Batch, parts int, took time.Duration) {
 	m.inserts.Inc()
-	m.parts.Add(float64(b.Parts()))
+	m.parts.Add(float64(parts))
 	m.rows.Observe(float64(b.Rows()))
 	m.bytes.Observe(float64(b.Bytes()))
 	m.seconds.Observe(took.Seconds())

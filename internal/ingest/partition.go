@@ -32,7 +32,8 @@ type partition struct {
 	working  bool           // a worker has it, or it waits for one
 
 	done     int64
-	end      int64 // high watermark
+	end      int64     // high watermark
+	told     time.Time // when a broker told it
 	complete time.Time
 	marks    []mark
 	oldest   time.Time // of what was fetched last, by the publisher's clock

@@ -15,8 +15,8 @@ import (
 	"github.com/lethe-audit/lethe/internal/redact"
 )
 
-// replay publishes the dead letters of a reason again.
-func (s *stack) replay(state, reason string) replay.Result {
+// replay publishes the dead letters of a reason again; change may alter the options.
+func (s *stack) replay(state, reason string, change ...func(*replay.Options)) replay.Result {
 	s.t.Helper()
 	transport := s.transport()
 	p, err := publish.New(publish.Options{Brokers: s.kafka.Brokers, Transport: transport})
@@ -24,10 +24,14 @@ func (s *stack) replay(state, reason string) replay.Result {
 		s.t.Fatal(err)
 	}
 	defer p.Close()
-	r, err := replay.New(replay.Options{
+	o := replay.Options{
 		Brokers: s.kafka.Brokers, Transport: transport, Publisher: p, DeadTopic: deadTopic, Topics: topics[:],
 		Reason: reason, StatePath: state, Patience: 10 * time.Second,
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	r, err := replay.New(o)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -54,6 +54,7 @@ func (r *route) run(ctx, finishing context.Context) error {
 	tasks.Go(func() { r.fetchAll(ctx) })
 	tasks.Go(func() { r.closeOld(ctx) })
 	tasks.Go(func() { r.tell(ctx) })
+	tasks.Go(func() { r.writeProgress(ctx) })
 	for _, w := range r.workers {
 		tasks.Go(func() { w.run(ctx, r) })
 	}

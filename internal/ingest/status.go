@@ -133,11 +133,12 @@ func permanent(err error) bool {
 
 // retry calls f until it succeeds, fails for good, or ctx is done. Between the
 // calls it waits longer and longer, and the part is reported as paused, or as
-// broken where only a person can make another try succeed.
+// broken where only a person can make another try succeed. While a call has no
+// answer for longer than Patience it is reported as paused as well.
 func (i *Ingester) retry(ctx context.Context, part, what string, f func(context.Context) error) error {
 	wait := i.o.RetryMin
 	for {
-		err := f(ctx)
+		err := i.patiently(ctx, part, what, f)
 		if err == nil {
 			i.status.resume(part, what)
 			return nil
@@ -167,8 +168,8 @@ func (i *Ingester) again(part, cause, what string, wait time.Duration, err error
 		err = publish.Diagnose(err)
 	}
 	var known *publish.Problem
-	if t.state = daemon.Trouble(err); t.state == daemon.Broken || errors.As(err, &known) {
-		// Nothing but such an error is known to have a text that may be shown.
+	if t.state = daemon.Trouble(err); t.state == daemon.Broken || part == partClickHouse || errors.As(err, &known) {
+		// Only these errors are known to have a text that may be shown.
 		t.why = fmt.Sprintf("could not %s: %v; trying again", what, err)
 	}
 	if t.state == daemon.Broken {
@@ -177,6 +178,20 @@ func (i *Ingester) again(part, cause, what string, wait time.Duration, err error
 	i.metrics.retries.WithLabelValues(part).Inc()
 	i.log.Log(context.Background(), level, "trying again", "what", what, "wait", wait, "error", err)
 	i.status.wait(part, cause, t)
+}
+
+// patiently calls f and reports the part as paused when it takes too long.
+func (i *Ingester) patiently(ctx context.Context, part, what string, f func(context.Context) error) error {
+	reported := make(chan struct{})
+	late := time.AfterFunc(i.o.Patience, func() {
+		defer close(reported)
+		i.status.pause(part, what, fmt.Sprintf("still waiting to %s: no answer for more than %v", what, i.o.Patience))
+	})
+	err := f(ctx)
+	if !late.Stop() {
+		<-reported // so that what is reported next stays
+	}
+	return err
 }
 
 // sleep waits and reports whether the time passed before ctx was done.

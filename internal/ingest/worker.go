@@ -63,19 +63,26 @@ var tables = func() (t [event.NumKinds]string) {
 	return t
 }()
 
+// cellOf returns the cell of one row.
+func cellOf(row *event.Row) ledger.Cell {
+	return ledger.Cell{
+		Table: tables[row.Kind], Retention: row.Retention,
+		Day:  int32(row.RetainedFrom.Unix() / 86400), // never before 1970: codec refuses what is older than 2000
+		Rows: 1, Digest: ledger.Digest(row.Source, row.ID, row.Offset),
+	}
+}
+
 // cell counts a stored row.
 func (c *chunk) cell(row *event.Row) {
-	day := int32(row.RetainedFrom.Unix() / 86400) // never before 1970: codec refuses what is older than 2000
-	digest := ledger.Digest(row.Source, row.ID, row.Offset)
-	table := tables[row.Kind]
+	one := cellOf(row)
 	for i := len(c.cells) - 1; i >= 0; i-- {
-		if x := &c.cells[i]; x.Day == day && x.Retention == row.Retention && x.Table == table {
+		if x := &c.cells[i]; x.Day == one.Day && x.Retention == one.Retention && x.Table == one.Table {
 			x.Rows++
-			x.Digest += digest
+			x.Digest += one.Digest
 			return
 		}
 	}
-	c.cells = append(c.cells, ledger.Cell{Table: table, Retention: row.Retention, Day: day, Rows: 1, Digest: digest})
+	c.cells = append(c.cells, one)
 }
 
 func newWorker(i *Ingester) (*worker, error) {
@@ -218,9 +225,9 @@ func (w *worker) flush(ctx context.Context, r *route, p *partition, at int64) er
 	return nil
 }
 
-// one works on one record.
-func (w *worker) one(p *partition) {
-	c, rec := &w.chunk, &w.record
+// decode reads the event of the record.
+func (w *worker) decode(p *partition) error {
+	rec := &w.record
 	w.headers = w.headers[:0]
 	var seal []byte
 	for _, h := range rec.Headers {
@@ -235,15 +242,20 @@ func (w *worker) one(p *partition) {
 			w.headers = w.headers[:0] // the seal is on the value alone, which is the whole event
 		}
 	}
-	e := &w.event
-	err := w.decoder.Decode(p.kind, rec.Value, w.headers, e)
+	err := w.decoder.Decode(p.kind, rec.Value, w.headers, &w.event)
 	if stored != nil {
-		e.Restore(stored)
+		w.event.Restore(stored)
 	}
-	if err != nil {
+	return err
+}
+
+// one works on one record.
+func (w *worker) one(p *partition) {
+	if err := w.decode(p); err != nil {
 		w.refused(p, err)
 		return
 	}
+	c, rec, e := &w.chunk, &w.record, &w.event
 	name := w.names.of(e.Source)
 	decision, err := w.o.Policy.Decide(e, c.now)
 	switch {

@@ -87,7 +87,7 @@ type End struct {
 type DeadCount struct {
 	Partition
 	First, Last int64  // the entry's range
-	Reason      string // from codec's closed list, or "unclassified"
+	Reason      string // from codec's closed list, or one of ingest's
 	Attribute   string // the attribute at fault; "": none
 	Publisher   string // the event's source as metrics name it, never an address
 	Count       uint64

@@ -196,3 +196,67 @@ func TestDigestIsWhatClickHouseComputes(t *testing.T) {
 		t.Error("source and id can be shifted against each other")
 	}
 }
+
+// Refusing rows of an entry gives what a builder makes when they were dead from
+// the start.
+func TestRefusedRowsLeaveTheEntryOfDeadOnes(t *testing.T) {
+	const table = "request_events"
+	rapid.Check(t, func(t *rapid.T) {
+		type offset struct {
+			outcome Outcome
+			class   string
+			refused bool
+		}
+		offsets := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) offset {
+			o := offset{outcome: rapid.SampledFrom([]Outcome{Stored, Stored, Dead, Absent}).Draw(t, "outcome")}
+			if o.outcome == Stored {
+				o.class, o.refused = rapid.SampledFrom([]string{"a", "b"}).Draw(t, "class"), rapid.Bool().Draw(t, "refused")
+			}
+			return o
+		}), 1, 20).Draw(t, "offsets")
+		row := func(i int) Cell {
+			return Cell{Table: table, Retention: offsets[i].class, Day: int32(i % 2), Rows: 1, Digest: Digest("s", "e", int64(i))}
+		}
+		build := func(outcome func(offset) Outcome) Entry {
+			var b Builder
+			b.Reset(here)
+			for i, o := range offsets {
+				if err := b.Add(int64(i), int64(i), outcome(o)); err != nil {
+					t.Fatal(err)
+				}
+				if outcome(o) == Stored {
+					b.Count(row(i))
+				}
+			}
+			return b.Entry(1, time.Time{}, "")
+		}
+		got := build(func(o offset) Outcome { return o.outcome })
+		want := build(func(o offset) Outcome {
+			if o.refused {
+				return Dead
+			}
+			return o.outcome
+		})
+		for i := len(offsets) - 1; i >= 0; i -= 2 { // in some order
+			if offsets[i].refused && !got.Refuse(int64(i), row(i)) {
+				t.Fatalf("offset %d: it was not stored", i)
+			}
+		}
+		for i := len(offsets) - 2; i >= 0; i -= 2 {
+			if offsets[i].refused && !got.Refuse(int64(i), row(i)) {
+				t.Fatalf("offset %d: it was not stored", i)
+			}
+		}
+		if len(got.Cells) == 0 {
+			got.Cells = nil
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("got %+v\nwant %+v", got, want)
+		}
+		for i, o := range offsets {
+			if (o.outcome != Stored || o.refused) && got.Refuse(int64(i), row(i)) {
+				t.Fatalf("offset %d was not stored and could be refused", i)
+			}
+		}
+	})
+}

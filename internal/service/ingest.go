@@ -129,3 +129,11 @@ func (s storage) Insert(ctx context.Context, b ingest.Batch, token string) error
 	}
 	return s.Store.Insert(ctx, batch, token)
 }
+
+func (s storage) InsertRows(ctx context.Context, b ingest.Batch, part, from, to int, token string) error {
+	batch, ok := b.(*store.Batch)
+	if !ok {
+		return fmt.Errorf("insert rows: %T is not one of this store", b)
+	}
+	return s.Store.InsertRows(ctx, batch, part, from, to, token)
+}

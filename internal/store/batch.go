@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lethe-audit/lethe/internal/event"
 )
@@ -58,6 +59,23 @@ func (b *Batch) Bytes() int { return b.bytes }
 
 // Parts returns how many inserts, and so parts of tables, the batch becomes.
 func (b *Batch) Parts() int { return len(b.blocks) }
+
+// PartRows returns how many rows one of the parts has.
+func (b *Batch) PartRows(part int) int { return b.sorted()[part].rows }
+
+// Origin fills row with what names the row at a place of a part, in the part's
+// order: its event, its delivery and its cell of the ledger. Everything else of
+// it is left alone.
+func (b *Batch) Origin(part, place int, row *event.Row) {
+	d := b.sorted()[part]
+	d.sort()
+	n := d.order[place]
+	row.Kind, row.Retention, row.Bucket = d.kind, d.class, d.bucket
+	row.Source, row.ID = string(d.source.value(d.source.of(n))), string(d.id.value(n))
+	row.RetainedFrom = time.Unix(int64(d.retained.at32(n)), 0).UTC()
+	row.Topic = string(d.topic.value(d.topic.of(n)))
+	row.Partition, row.Offset = int32(d.partition.at32(n)), int64(d.offset.at64(n))
+}
 
 // maxFree bounds how many blocks per kind a batch keeps over a Reset: a replay
 // of old events opens many partitions once.

@@ -134,7 +134,7 @@ func BenchmarkBatch(b *testing.B) {
 					d.sort()
 					sorted += cpu() - start
 					start = cpu()
-					n, err := io.Copy(io.Discard, &blockReader{in: d.input(), rows: d.rows, frames: method.frames})
+					n, err := io.Copy(io.Discard, &blockReader{in: d.input(d.order), rows: d.rows, frames: method.frames})
 					if err != nil {
 						b.Fatal(err)
 					}

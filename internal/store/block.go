@@ -26,7 +26,7 @@ type block struct {
 	user                                *text
 	columns                             []named // all of them, in the order in which they are sent
 	keys                                []sortKey
-	order                               []uint32
+	order                               []uint32 // the rows in the table's sorting key; as long as rows once sorted
 }
 
 // blockKey is a partition value of one table.
@@ -128,6 +128,7 @@ func numberWidth(typ string) (width int, isNullable bool) {
 
 func (b *block) reset() {
 	b.rows = 0
+	b.order = b.order[:0]
 	for _, c := range b.columns {
 		c.reset()
 	}
@@ -226,6 +227,7 @@ type (
 
 func (c sameClass) kind() proto.ColumnType { return "LowCardinality(String)" }
 func (c sameClass) empty() bool            { return false }
+func (c sameClass) pad(int)                {}
 func (c sameClass) reset()                 {}
 
 func (c sameClass) encode(dst []byte, order []uint32) []byte {
@@ -239,6 +241,7 @@ func (c sameClass) encode(dst []byte, order []uint32) []byte {
 
 func (c sameBucket) kind() proto.ColumnType { return "Date" }
 func (c sameBucket) empty() bool            { return false }
+func (c sameBucket) pad(int)                {}
 func (c sameBucket) reset()                 {}
 
 func (c sameBucket) encode(dst []byte, order []uint32) []byte {

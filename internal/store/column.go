@@ -14,8 +14,10 @@ type column interface {
 	kind() proto.ColumnType
 	// empty reports that no row has a value.
 	empty() bool
-	// encode appends the rows of order to dst as ClickHouse's Native format
-	// writes them.
+	// pad makes absent the value of every row below rows that has none.
+	pad(rows int)
+	// encode appends the rows of order, which pad has reached, to dst as
+	// ClickHouse's Native format writes them.
 	encode(dst []byte, order []uint32) []byte
 	reset()
 }
@@ -30,6 +32,8 @@ type fixed struct {
 func (c *fixed) kind() proto.ColumnType { return c.typ }
 func (c *fixed) empty() bool            { return len(c.values) == 0 }
 func (c *fixed) reset()                 { c.values = c.values[:0] }
+
+func (c *fixed) pad(rows int) { c.skip(rows) }
 
 // skip adds zeros for the rows before row that have no value.
 func (c *fixed) skip(row int) {
@@ -62,7 +66,6 @@ func (c *fixed) at64(row uint32) uint64 { return binary.LittleEndian.Uint64(c.va
 func (c *fixed) at32(row uint32) uint32 { return binary.LittleEndian.Uint32(c.values[4*int(row):]) }
 
 func (c *fixed) encode(dst []byte, order []uint32) []byte {
-	c.skip(len(order))
 	n := len(dst)
 	dst = grow(dst, len(order)*c.width)
 	out := dst[n:]
@@ -109,10 +112,14 @@ func (c *nullable) has(row int) {
 	c.present = append(c.present, 1)
 }
 
-func (c *nullable) encode(dst []byte, order []uint32) []byte {
-	if missing := len(order) - len(c.present); missing > 0 {
+func (c *nullable) pad(rows int) {
+	if missing := rows - len(c.present); missing > 0 {
 		c.present = append(c.present, make([]byte, missing)...)
 	}
+	c.fixed.pad(rows)
+}
+
+func (c *nullable) encode(dst []byte, order []uint32) []byte {
 	n := len(dst)
 	dst = grow(dst, len(order))
 	for i, row := range order {
@@ -156,8 +163,9 @@ func (c *text) value(row uint32) []byte {
 	return b[w : w+n]
 }
 
+func (c *text) pad(rows int) { c.at = skip(c.at, rows) }
+
 func (c *text) encode(dst []byte, order []uint32) []byte {
-	c.at = skip(c.at, len(order))
 	for _, row := range order {
 		b := c.from(c.at[row])
 		n, w := uvarint(b)
@@ -199,8 +207,9 @@ func (c *list) add(row int, values []string) {
 	c.at = append(c.at, at)
 }
 
+func (c *list) pad(rows int) { c.at = skip(c.at, rows) }
+
 func (c *list) encode(dst []byte, order []uint32) []byte {
-	c.at = skip(c.at, len(order))
 	end := uint64(0)
 	for _, row := range order {
 		n, _ := uvarint(c.from(c.at[row]))

@@ -157,12 +157,15 @@ const (
 	keysHeld    = 1<<9 | 1<<10 // additional keys, which replace those before
 )
 
-func (c *dictionary) encode(dst []byte, order []uint32) []byte {
+func (c *dictionary) pad(rows int) {
 	if len(c.large) > 0 {
-		c.large = skip(c.large, len(order))
-	} else if missing := len(order) - len(c.small); missing > 0 {
+		c.large = skip(c.large, rows)
+	} else if missing := rows - len(c.small); missing > 0 {
 		c.small = append(c.small, make([]uint16, missing)...)
 	}
+}
+
+func (c *dictionary) encode(dst []byte, order []uint32) []byte {
 	if len(c.spans) == 0 {
 		c.values, c.spans = append(c.values, 0), append(c.spans, span{})
 	}

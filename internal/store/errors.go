@@ -31,9 +31,9 @@ type Error struct {
 // Code returns ClickHouse's error code; 0 where the server gave no answer.
 func (e *Error) Code() int { return int(e.code) }
 
-// Permanent reports that the same data will be refused again: the server read it
-// and says that it is wrong. Everything else is worth another try: too many
-// parts, memory, time, network, a full or read-only disk, a missing table.
+// Permanent reports that the same rows will be refused again: the server read them
+// and says that a value is wrong. Everything else is worth another try: too many
+// parts, memory, time, network, a full or read-only disk, a missing table or right.
 func (e *Error) Permanent() bool { return permanent[e.code] }
 
 // TooLarge reports that a read went over its bounds.
@@ -84,23 +84,31 @@ func (e *Error) Is(target error) bool { return target == ErrTooLarge && e.TooLar
 // Unwrap gives the cause of a call that had no answer, such as context.Canceled.
 func (e *Error) Unwrap() error { return e.cause }
 
+// permanent are the errors that a value can cause. One of the tables' own, such as
+// a column that is gone or of a type that does not fit any more, is retried like a
+// missing table: it is not cured by leaving rows out.
 var permanent = map[proto.Error]bool{
 	proto.ErrCannotParseText:                  true,
 	proto.ErrCannotParseNumber:                true,
+	proto.ErrCannotParseInputAssertionFailed:  true,
 	proto.ErrCannotParseDate:                  true,
 	proto.ErrCannotParseDatetime:              true,
+	proto.ErrCannotParseBool:                  true,
+	proto.ErrCannotParseUUID:                  true,
+	proto.ErrCannotParseIpv4:                  true,
+	proto.ErrCannotParseIpv6:                  true,
 	proto.ErrCannotInsertNullInOrdinaryColumn: true,
-	proto.ErrTypeMismatch:                     true,
 	proto.ErrArgumentOutOfBound:               true,
 	proto.ErrIncorrectData:                    true,
 	proto.ErrTooLargeStringSize:               true,
 	proto.ErrTooLargeArraySize:                true,
-	proto.ErrViolatedConstraint:               true,
+	proto.ErrUnknownElementOfEnum:             true,
 	proto.ErrValueIsOutOfRangeOfDataType:      true,
-	proto.ErrInvalidPartitionValue:            true,
-	proto.ErrSizesOfColumnsDoesntMatch:        true,
+	proto.ErrDecimalOverflow:                  true,
+	proto.ErrIllegalDivision:                  true,
+	proto.ErrFunctionThrowIfValueIsNonZero:    true,
+	proto.ErrViolatedConstraint:               true,
 	proto.ErrSizesOfArraysDoesntMatch:         true,
-	proto.ErrNumberOfColumnsDoesntMatch:       true,
 }
 
 var refused = map[proto.Error]bool{

@@ -120,13 +120,54 @@ func TestServerErrors(t *testing.T) {
 	cancel()
 	check("cancelled insert", s.Insert(stopped, b, "t2"), false, false)
 
-	if err := s.conn.Exec(ctx, "ALTER TABLE request_events ADD CONSTRAINT c CHECK id != '7'"); err != nil {
-		t.Fatal(err)
+	for name, code := range map[string]int{"readonly=1": 164, "max_memory_usage=1000": 241} {
+		limited, err := Open(ctx, Options{DSN: dsn + "?" + name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = limited.Insert(ctx, b, name)
+		check(name, err, false, code == 241)
+		if got := code; got != errorCode(err) {
+			t.Errorf("%s: got code %d, want %d", name, errorCode(err), code)
+		}
+		limited.Close()
 	}
+
+	// Each column fails on the row with the id 7 or, of the last, on any row.
+	one := s.NewBatch()
+	one.Add(newRow(event.Request, usage, "7", now))
+	execute := func(statement string) {
+		t.Helper()
+		if err := s.conn.Exec(ctx, statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	for _, c := range []struct {
+		column string
+		code   int
+	}{
+		{"UInt8 MATERIALIZED throwIf(id = '7')", 395},
+		{"UInt8 MATERIALIZED intDiv(1, id != '7')", 153},
+		{"Date MATERIALIZED toDate(id)", 38},
+		{"UUID MATERIALIZED toUUID(id)", 376},
+		{"IPv4 MATERIALIZED toIPv4(id)", 675},
+		{"Decimal32(9) MATERIALIZED toDecimal32(id, 9)", 69},
+		{"Enum8('q' = 1) MATERIALIZED CAST(id, 'Enum8(''q'' = 1)')", 691},
+		{"FixedString(1) MATERIALIZED toFixedString(source, 1)", 131},
+		{"String MATERIALIZED CAST(nullIf(id, '7'), 'String')", 349},
+	} {
+		execute("ALTER TABLE request_events ADD COLUMN spoilt " + c.column)
+		err := s.Insert(ctx, one, c.column)
+		check(c.column, err, true, false)
+		if got := errorCode(err); got != c.code {
+			t.Errorf("%s: got code %d, want %d", c.column, got, c.code)
+		}
+		execute("ALTER TABLE request_events DROP COLUMN spoilt")
+	}
+
+	execute("ALTER TABLE request_events ADD CONSTRAINT c CHECK id != '7'")
 	check("refused row", s.Insert(ctx, b, "t3"), true, false)
-	if err := s.conn.Exec(ctx, "DROP TABLE request_events SYNC"); err != nil {
-		t.Fatal(err)
-	}
+	execute("DROP TABLE request_events SYNC")
 	check("table gone", s.Insert(ctx, b, "t4"), false, false)
 
 	if _, err := Open(ctx, Options{DSN: "http://127.0.0.1:1/x"}); err == nil {
@@ -139,4 +180,12 @@ func TestServerErrors(t *testing.T) {
 			t.Errorf("malformed DSN: got %v", err)
 		}
 	}
+}
+
+func errorCode(err error) int {
+	var e *Error
+	if !errors.As(err, &e) {
+		return -1
+	}
+	return e.Code()
 }

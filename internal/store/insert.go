@@ -17,18 +17,35 @@ import (
 // after an error the same rows MUST be inserted again with the same token, which
 // skips what is already there, and other rows MUST NOT use it.
 //
-// A permanent error means that ClickHouse refuses the data itself.
+// A permanent error means that ClickHouse refuses the data itself; InsertRows
+// finds out which rows.
 func (s *Store) Insert(ctx context.Context, b *Batch, token string) error {
 	for _, d := range b.sorted() {
-		d.sort()
-		settings := insertSettings()
-		settings["insert_deduplication_token"] = strings.Join(
-			[]string{token, d.kind.Table(), d.class, strconv.Itoa(int(d.bucket))}, "|")
-		if err := s.blocks.send(ctx, d, settings); err != nil {
-			return wrap("insert "+d.kind.Table(), err)
+		if err := s.insert(ctx, d, 0, d.rows, token); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// InsertRows writes some of the batch's rows with one INSERT: those of one part
+// from place from to below place to, in the part's order. A whole part has the
+// token that it has in Insert under the same token, so that what is there already
+// is skipped; a share of it has one of its own. The batch MUST NOT change between
+// calls that belong together.
+func (s *Store) InsertRows(ctx context.Context, b *Batch, part, from, to int, token string) error {
+	return s.insert(ctx, b.sorted()[part], from, to, token)
+}
+
+func (s *Store) insert(ctx context.Context, d *block, from, to int, token string) error {
+	d.sort()
+	name := []string{token, d.kind.Table(), d.class, strconv.Itoa(int(d.bucket))}
+	if to-from < d.rows {
+		name = append(name, strconv.Itoa(from), strconv.Itoa(to))
+	}
+	settings := insertSettings()
+	settings["insert_deduplication_token"] = strings.Join(name, "|")
+	return wrap("insert "+d.kind.Table(), s.blocks.send(ctx, d, d.order[from:to], settings))
 }
 
 // insertSettings is what every insert states, whatever the server's defaults:
@@ -45,13 +62,13 @@ func insertSettings() clickhouse.Settings {
 	}
 }
 
-// input returns the block's columns as the Native format wants them, sorted,
-// without those that have no value.
-func (b *block) input() proto.Input {
+// input returns the block's columns as the Native format wants them, with the
+// rows of order, without those that have no value in any row.
+func (b *block) input(order []uint32) proto.Input {
 	in := make(proto.Input, 0, len(b.columns))
 	for _, c := range b.columns {
 		if !c.empty() {
-			in = append(in, proto.InputColumn{Name: c.name, Data: &sortedColumn{c.column, b.order}})
+			in = append(in, proto.InputColumn{Name: c.name, Data: &sortedColumn{c.column, order}})
 		}
 	}
 	return in
@@ -117,9 +134,9 @@ func newHTTPSender(conn driver.Conn, o *clickhouse.Options) *httpSender {
 
 func (s *httpSender) close() error { return nil }
 
-func (s *httpSender) send(ctx context.Context, b *block, settings clickhouse.Settings) error {
+func (s *httpSender) send(ctx context.Context, b *block, order []uint32, settings clickhouse.Settings) error {
 	settings["wait_end_of_query"] = 1 // the status says how it went, not only that it began
-	body := &blockReader{in: b.input(), rows: b.rows}
+	body := &blockReader{in: b.input(order), rows: len(order)}
 	if s.compress {
 		settings["decompress"] = 1
 		body.frames = compress.NewWriter(s.level, s.method)

@@ -47,6 +47,64 @@ func TestSameTokenStoresNothing(t *testing.T) {
 	}
 }
 
+// TestInsertRows inserts a batch in pieces of its parts, each of which is told by
+// the rows that Origin names.
+func TestInsertRows(t *testing.T) {
+	s := open(t)
+	b := s.NewBatch()
+	want := make(map[int64]string)
+	for i := range 30 { // two parts; columns that end early and columns that begin late
+		r := full(event.Request, i)
+		if i%3 > 0 {
+			r = newRow(event.Request, usage, fmt.Sprintf("id-%d", i), now.Add(time.Duration(i)*time.Second))
+			r.Partition, r.Offset = 3, int64(1_000_000+i)
+		}
+		r.Retention = []string{usage, pro}[i%2]
+		b.Add(r)
+		want[r.Offset] = fmt.Sprint(r.ID, r.Retention, r.RetainedFrom.Unix())
+	}
+	if b.Parts() != 2 || b.PartRows(0) != 15 || b.PartRows(1) != 15 {
+		t.Fatalf("got %d parts of %d and %d rows, want 2 of 15", b.Parts(), b.PartRows(0), b.PartRows(1))
+	}
+	stored := func() string {
+		return scalar[string](t, s, "SELECT arrayStringConcat(arraySort(groupArray(toString(src_offset))), ' ') FROM request_events")
+	}
+	var there []string
+	for _, c := range []struct{ part, from, to int }{{1, 14, 15}, {0, 0, 7}, {1, 0, 1}, {1, 1, 14}, {0, 7, 15}} {
+		for range 2 { // the second time stores nothing
+			if err := s.InsertRows(context.Background(), b, c.part, c.from, c.to, "t"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for place := c.from; place < c.to; place++ {
+			var r event.Row
+			b.Origin(c.part, place, &r)
+			there = append(there, fmt.Sprint(r.Offset))
+			if got := fmt.Sprint(r.ID, r.Retention, r.RetainedFrom.Unix()); got != want[r.Offset] || r.Kind != event.Request || r.Topic != "lethe.request" || r.Partition != 3 || r.Source != "/svc/api" {
+				t.Errorf("part %d, place %d: got %+v, want %s", c.part, place, r, want[r.Offset])
+			}
+		}
+		slices.Sort(there)
+		if got := stored(); got != strings.Join(there, " ") {
+			t.Fatalf("after part %d from %d to %d: got offsets %s, want %v", c.part, c.from, c.to, got, there)
+		}
+	}
+	if got := scalar[uint64](t, s, "SELECT uniqExact(id) FROM request_events WHERE length(metadata) = 3 AND user_id != '' AND http_response_status_code >= 100"); got != 10 {
+		t.Errorf("got %d full rows, want 10", got)
+	}
+	if err := s.Insert(context.Background(), b, "u"); err != nil {
+		t.Fatal(err)
+	}
+	for part := range 2 { // a whole part has the token of Insert
+		if err := s.InsertRows(context.Background(), b, part, 0, 15, "u"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := scalar[uint64](t, s, "SELECT count() FROM request_events"); got != 60 {
+		t.Errorf("got %d rows, want each twice", got)
+	}
+}
+
 func TestRepeatsCollapse(t *testing.T) {
 	s := open(t)
 	for range 3 { // one delivery, written under three tokens, as after a lost commit
@@ -153,7 +211,7 @@ func TestColumnsDecode(t *testing.T) {
 		d.sort()
 		for _, revision := range []int{0, proto.Version} {
 			var buf proto.Buffer
-			in := d.input()
+			in := d.input(d.order)
 			if err := (proto.Block{Columns: len(in), Rows: d.rows}).EncodeRawBlock(&buf, revision, in); err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +249,7 @@ func TestColumnsDecode(t *testing.T) {
 				t.Errorf("revision %d: the block written column by column differs (%v, %v)", revision, err, flushed)
 			}
 			if revision == 0 {
-				streamed, err := io.ReadAll(&blockReader{in: d.input(), rows: d.rows})
+				streamed, err := io.ReadAll(&blockReader{in: d.input(d.order), rows: d.rows})
 				if err != nil || !bytes.Equal(streamed, buf.Buf) {
 					t.Errorf("streamed block differs from the whole one (%v)", err)
 				}
@@ -220,7 +278,7 @@ func TestBatchMemory(t *testing.T) {
 	var readers []*blockReader
 	for _, d := range b.sorted() {
 		d.sort()
-		r := &blockReader{in: d.input(), rows: d.rows}
+		r := &blockReader{in: d.input(d.order), rows: len(d.order)}
 		if _, err := io.Copy(io.Discard, r); err != nil {
 			t.Fatal(err)
 		}
@@ -246,6 +304,7 @@ func TestWideDictionary(t *testing.T) {
 			order[i] = uint32(i)
 		}
 		raw := binary.LittleEndian.AppendUint64(nil, keysVersion)
+		c.pad(len(order))
 		raw = c.encode(raw, order)
 		got := new(proto.ColStr).LowCardinality()
 		r := proto.NewReader(bytes.NewReader(raw))

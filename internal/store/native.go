@@ -46,13 +46,13 @@ func newNativeSender(o *clickhouse.Options) *nativeSender {
 	return s
 }
 
-func (s *nativeSender) send(ctx context.Context, b *block, settings clickhouse.Settings) error {
+func (s *nativeSender) send(ctx context.Context, b *block, order []uint32, settings clickhouse.Settings) error {
 	client, err := s.take(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.give(client)
-	query := ch.Query{Input: b.input()}
+	query := ch.Query{Input: b.input(order)}
 	query.Body = b.statement(query.Input) + " VALUES"
 	for key, value := range settings {
 		query.Settings = append(query.Settings, ch.Setting{Key: key, Value: fmt.Sprint(value), Important: true})

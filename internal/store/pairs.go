@@ -46,8 +46,9 @@ func (c *pairs) add(row int, values []event.Pair) {
 	c.at = append(c.at, at)
 }
 
+func (c *pairs) pad(rows int) { c.at = skip(c.at, rows) }
+
 func (c *pairs) encode(dst []byte, order []uint32) []byte {
-	c.at = skip(c.at, len(order))
 	end := uint64(0)
 	for _, row := range order {
 		n, _ := uvarint(c.from(c.at[row]))

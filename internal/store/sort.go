@@ -15,9 +15,13 @@ type sortKey struct {
 	occurred     int64
 }
 
-// sort fills order with the rows in the table's sorting key. ClickHouse takes a
-// sorted block as it is; an unsorted one costs it three times as much.
+// sort makes the block ready to be sent: it fills order with the rows in the
+// table's sorting key, and pads the columns. ClickHouse takes a sorted block as it
+// is; an unsorted one costs it three times as much.
 func (b *block) sort() {
+	if len(b.order) == b.rows {
+		return
+	}
 	ranks := b.organization.ranks()
 	b.keys = slices.Grow(b.keys[:0], b.rows)[:b.rows]
 	for i := range b.keys {
@@ -36,6 +40,11 @@ func (b *block) sort() {
 	b.order = slices.Grow(b.order[:0], b.rows)[:b.rows]
 	for i := range b.keys {
 		b.order[i] = b.keys[i].row
+	}
+	for _, c := range b.columns {
+		if !c.empty() {
+			c.pad(b.rows)
+		}
 	}
 }
 

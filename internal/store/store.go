@@ -44,9 +44,9 @@ type Store struct {
 	native  bool // clickhouse://
 }
 
-// sender carries one encoded block to the server.
+// sender carries rows of a block to the server, in one INSERT.
 type sender interface {
-	send(ctx context.Context, b *block, settings clickhouse.Settings) error
+	send(ctx context.Context, b *block, order []uint32, settings clickhouse.Settings) error
 	close() error
 }
 
