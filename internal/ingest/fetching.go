@@ -126,7 +126,7 @@ func (r *route) claim(broker int, leaders map[place]int, turn int) (asked []*par
 			continue
 		}
 		p.mu.Lock()
-		if !p.fetching && !now.Before(p.retryAt) {
+		if !p.fetching && !now.Before(p.retryAt) && !p.over(p.next) {
 			p.fetching = true
 			asked = append(asked, p)
 			rounds[p] = p.round
@@ -177,9 +177,11 @@ func (r *route) refuse(ctx context.Context, p *partition, round int, err error) 
 	}
 	p.mu.Lock()
 	p.retryAt = time.Now().Add(refused)
-	from, beyond := p.next, false
+	from, beyond, taken := p.next, false, false
 	if outside && round == p.round {
 		switch {
+		case p.until > 0: // the ledger says what became of them, and not that they were lost
+			taken = true
 		case from < b.start: // topic retention was faster
 			r.enqueue(p, fetch.Answer{From: from, Next: b.start, LogStart: b.start})
 		case from > b.end:
@@ -188,6 +190,9 @@ func (r *route) refuse(ctx context.Context, p *partition, round int, err error) 
 		}
 	}
 	p.mu.Unlock()
+	if taken {
+		r.halt(p, fmt.Errorf("the topic has offsets %d to %d now", b.start, b.end-1))
+	}
 	if beyond {
 		r.halt(p, fmt.Errorf("it was read up to offset %d but ends at %d: the topic was made anew or lost its end; "+
 			"stop the ingesters and run ingest ledger new-epoch TOPIC, and it is read again from its start", from, b.end))

@@ -83,6 +83,13 @@ func (s *status) isStopped(p place) bool {
 	return ok
 }
 
+// whyStopped says why a partition was stopped; "": it was not.
+func (s *status) whyStopped(p place) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped[p]
+}
+
 // assigned forgets stopped partitions that another member now has.
 func (s *status) assigned(ours map[place]bool) {
 	s.mu.Lock()
