@@ -24,7 +24,7 @@ import (
 )
 
 // asProgram makes the test binary be the program.
-const asProgram = "LETHE_TEST_AS_INGEST"
+const asProgram = "TEST_AS_INGEST"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
@@ -101,6 +101,8 @@ func (m *machine) ingest(n int) {
 	if err := cmd.Start(); err != nil {
 		m.t.Fatal(err)
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	limit := time.NewTimer(2 * time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -111,9 +113,11 @@ func (m *machine) ingest(n int) {
 			if answer, err := m.ask("SELECT sum(last - first + 1) FROM ingest_ledger"); err != nil || answer != fmt.Sprint(n) {
 				continue // no table yet
 			}
+		case err := <-ended:
+			m.t.Fatalf("it ended: %v\n%s", err, out)
 		case <-limit.C:
 			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
+			<-ended
 			m.t.Fatalf("waited in vain for %d offsets in the ledger\n%s", n, out)
 		}
 		break
@@ -121,7 +125,7 @@ func (m *machine) ingest(n int) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		m.t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil {
+	if err := <-ended; err != nil {
 		m.t.Fatalf("after SIGTERM: %v\n%s", err, out)
 	}
 }

@@ -31,7 +31,20 @@ func (r *running) reread(ctx context.Context, s *stack, topic string, first, las
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return i.Replay(ctx, Reread{Topic: topic, Range: ledger.Range{First: first, Last: last}, Survey: survey})
+	said := first
+	done, err := i.Replay(ctx, Reread{
+		Topic: topic, Range: ledger.Range{First: first, Last: last}, Survey: survey,
+		Progress: func(next int64) {
+			if next < said || next > last+1 {
+				s.t.Errorf("progress: got offset %d after %d", next, said)
+			}
+			said = next
+		},
+	})
+	if err == nil && said != last+1 {
+		s.t.Errorf("progress: got offset %d at the end, want %d", said, last+1)
+	}
+	return done, err
 }
 
 // countLetters returns how many the dead topic has.
@@ -65,7 +78,7 @@ func TestReplayRepairsWhatVerifyNames(t *testing.T) {
 			for _, b := range c.breaks {
 				s.query("%s", b)
 			}
-			broken := s.verifyWith(shorter)
+			broken := s.verify(shorter)
 			if got := found(broken); len(got) < len(c.want) || !slices.Equal(got[:min(len(got), 1)], c.want[:1]) {
 				t.Fatalf("got %q, want it to begin with %q", got, c.want)
 			}
@@ -78,10 +91,10 @@ func TestReplayRepairsWhatVerifyNames(t *testing.T) {
 					t.Errorf("replay of %d-%d: got %+v and %v", f.First, f.Last, done, err)
 				}
 			}
-			if got := found(s.verifyWith(shorter)); got != nil {
+			if got := found(s.verify(shorter)); got != nil {
 				t.Errorf("afterwards: got %q", got)
 			}
-			if got := found(s.verifyWith(everything)); got != nil {
+			if got := found(s.verify(everything)); got != nil {
 				t.Errorf("afterwards, in full: got %q", got)
 			}
 		})
@@ -99,7 +112,7 @@ func TestReplayRepairsWhatVerifyNames(t *testing.T) {
 	s.publish(topics[0], 0, 0, requestEvents(40, 50)...)
 	eventually(t, "what came meanwhile", s.done(topics[0], 50))
 	r.stop()
-	if got := found(s.verifyWith(everything)); got != nil {
+	if got := found(s.verify(everything)); got != nil {
 		t.Errorf("at the end: got %q", got)
 	}
 }
@@ -114,7 +127,7 @@ func TestReplayBringsALostLetterBack(t *testing.T) {
 	if res, err := client.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{Topic: deadTopic, NumPartitions: 1, ReplicationFactor: 1}}}); err != nil || res.Errors[deadTopic] != nil {
 		t.Fatal(err, res)
 	}
-	if got := found(s.verifyWith(shorter)); !slices.Equal(got, []string{"letter lethe.request/0 15-15"}) {
+	if got := found(s.verify(shorter)); !slices.Equal(got, []string{"letter lethe.request/0 15-15"}) {
 		t.Fatalf("got %q", got)
 	}
 	for range 2 { // the second finds the letter of the first
@@ -125,7 +138,7 @@ func TestReplayBringsALostLetterBack(t *testing.T) {
 	if got := s.countLetters(); got != 1 {
 		t.Errorf("got %d letters, want 1", got)
 	}
-	if got := found(s.verifyWith(everything)); got != nil {
+	if got := found(s.verify(everything)); got != nil {
 		t.Errorf("afterwards: got %q", got)
 	}
 }
@@ -154,7 +167,7 @@ func TestReplayCanBeInterruptedAndGoOn(t *testing.T) {
 	if got := s.query("SELECT count() FROM request_events FINAL"); got != s.query("SELECT toString(%d)", done.Next) {
 		t.Errorf("it says that it came to offset %d, but %s rows are there", done.Next, got)
 	}
-	if r := s.verifyWith(shorter); r.OK() || r.Findings[0].First != done.Next {
+	if r := s.verify(shorter); r.OK() || r.Findings[0].First != done.Next {
 		t.Errorf("got %q, want what is missing from offset %d on", found(r), done.Next)
 	}
 	if done, err = r.reread(t.Context(), s, topics[0], done.Next, events-1, nil); err != nil || done.Next != events {
@@ -164,7 +177,7 @@ func TestReplayCanBeInterruptedAndGoOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stop()
-	if got := found(s.verifyWith(everything)); got != nil {
+	if got := found(s.verify(everything)); got != nil {
 		t.Errorf("afterwards: got %q", got)
 	}
 	s.accounts(topics[0], events, events)
@@ -227,7 +240,7 @@ func TestReplayStopsWhereTheLogEnds(t *testing.T) {
 	if got := s.query("SELECT sum(lost) FROM ingest_ledger"); got != "0" {
 		t.Errorf("got %s lost offsets, want none", got)
 	}
-	if got := found(s.verifyWith(everything)); got != nil {
+	if got := found(s.verify(everything)); got != nil {
 		t.Errorf("afterwards: got %q", got)
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/lethe-audit/lethe/internal/ledger"
 	"github.com/lethe-audit/lethe/internal/verify"
 )
@@ -19,16 +17,8 @@ type kept time.Duration
 func (k kept) End(from time.Time) time.Time { return from.Add(time.Duration(k)) }
 func (k kept) Bucket(from time.Time) int32  { return int32(from.Unix() / 86400) }
 
-// verify runs the proof of everything; period is how long every class is kept.
-func (s *stack) verify(period, grace time.Duration) *verify.Report {
-	s.t.Helper()
-	return s.verifyWith(func(o *verify.Options) {
-		o.Period, o.Grace, o.Full = func(string) verify.Period { return kept(period) }, grace, true
-	})
-}
-
-// verifyWith runs the proof; change may alter its options.
-func (s *stack) verifyWith(change func(*verify.Options)) *verify.Report {
+// verify runs the proof; change may alter its options.
+func (s *stack) verify(change func(*verify.Options)) *verify.Report {
 	s.t.Helper()
 	survey, err := NewSurvey(s.t.Context(), SurveyOptions{Brokers: s.kafka.Brokers, Transport: s.transport(), Group: "test", Topics: topics[:], DeadTopic: deadTopic})
 	if err != nil {
@@ -197,7 +187,7 @@ func seeded(n uint64) func(*verify.Options) { return func(o *verify.Options) { o
 
 func TestVerify(t *testing.T) {
 	all := filled(t)
-	first := all.verifyWith(shorter)
+	first := all.verify(shorter)
 	if a := first.Accounts[0]; !first.OK() || first.Rows != 39 || first.Entries != 4 || first.Buckets < 2 || first.Letters != 1 ||
 		a.Counts[ledger.Stored] != 39 || a.Counts[ledger.Dead] != 1 || a.Committed != 40 || a.End != 40 {
 		t.Fatalf("the first run: got %q and %+v", found(first), first)
@@ -215,11 +205,11 @@ func TestVerify(t *testing.T) {
 		run("names "+c.name, func(t *testing.T, s *stack) { s.names(c.name, c.breaks, c.want) })
 	}
 	run("takes the word of stamps", func(t *testing.T, s *stack) {
-		r := s.verifyWith(shorter)
+		r := s.verify(shorter)
 		if !r.OK() || r.Buckets != 1 || r.Sampled != 1 || r.Believed.Buckets != first.Buckets-1 || r.Rows+r.Believed.Rows != 39 || r.Rows == 39 || r.Believed.Since.IsZero() {
 			t.Errorf("got %q and %+v", found(r), r)
 		}
-		if r := s.verifyWith(everything); !r.OK() || r.Rows != 39 || r.Sampled != 0 || r.Believed.Buckets != 0 {
+		if r := s.verify(everything); !r.OK() || r.Rows != 39 || r.Sampled != 0 || r.Believed.Buckets != 0 {
 			t.Errorf("in full: got %q and %+v", found(r), r)
 		}
 	})
@@ -231,7 +221,7 @@ func TestVerify(t *testing.T) {
 			if seed > 100 {
 				t.Fatalf("no seed chooses otherwise: believed %v, named %v", believed, named)
 			}
-			r := s.verifyWith(seeded(seed))
+			r := s.verify(seeded(seed))
 			believed = believed || r.OK()
 			if r.OK() {
 				continue
@@ -240,11 +230,11 @@ func TestVerify(t *testing.T) {
 			if got := found(r); !slices.Equal(got, []string{"missing lethe.request/0 33-33"}) {
 				t.Errorf("got %q", got)
 			}
-			if got := found(s.verifyWith(seeded(seed + 1))); !slices.Equal(got, []string{"missing lethe.request/0 33-33"}) {
+			if got := found(s.verify(seeded(seed + 1))); !slices.Equal(got, []string{"missing lethe.request/0 33-33"}) {
 				t.Errorf("once found, with another seed: got %q", got)
 			}
 			s.forge()
-			if again := s.verifyWith(seeded(seed)); again.OK() || again.Rows != r.Rows {
+			if again := s.verify(seeded(seed)); again.OK() || again.Rows != r.Rows {
 				t.Errorf("the same seed again: got %q and %d rows, want %d", found(again), again.Rows, r.Rows)
 			}
 			s.forge()
@@ -253,7 +243,7 @@ func TestVerify(t *testing.T) {
 	run("reads what is new", func(t *testing.T, s *stack) {
 		old := s.query("SELECT count() FROM request_events WHERE src_offset >= 30")
 		s.query("INSERT INTO request_events SELECT * FROM request_events WHERE src_offset = 12") // a repeat
-		r := s.verifyWith(shorter)
+		r := s.verify(shorter)
 		if !r.OK() || r.Rows+r.Believed.Rows != 40 || old != "10" || r.Repeats != 1 {
 			t.Errorf("got %q and %+v", found(r), r)
 		}
@@ -263,26 +253,26 @@ func TestVerify(t *testing.T) {
 			return func(o *verify.Options) { o.Period, o.Grace = func(string) verify.Period { return kept(period) }, grace }
 		}
 		// The older events are past their period and the grace, the others are not.
-		r := s.verifyWith(due(25*time.Hour, time.Minute))
+		r := s.verify(due(25*time.Hour, time.Minute))
 		if got := found(r); len(got) != 1 || got[0] != "late lethe.request/0 30-39" {
 			t.Errorf("rows that have a stamp outlived the grace: got %q", got)
 		}
 		s.query("SYSTEM START MERGES request_events")
 		s.query("DELETE FROM request_events WHERE src_offset >= 30")
-		if r := s.verifyWith(due(25*time.Hour, time.Minute)); !r.OK() {
+		if r := s.verify(due(25*time.Hour, time.Minute)); !r.OK() {
 			t.Errorf("they have gone: got %q", found(r))
 		}
-		if r := s.verifyWith(due(25*time.Hour, 1000*time.Hour)); !r.OK() {
+		if r := s.verify(due(25*time.Hour, 1000*time.Hour)); !r.OK() {
 			t.Errorf("they may have gone: got %q", found(r))
 		}
-		if got := found(s.verifyWith(due(year, time.Minute))); !slices.Equal(got, []string{"missing lethe.request/0 30-39"}) {
+		if got := found(s.verify(due(year, time.Minute))); !slices.Equal(got, []string{"missing lethe.request/0 30-39"}) {
 			t.Errorf("they must not have gone: got %q", got)
 		}
 	})
 	run("counts repeats", func(t *testing.T, s *stack) {
 		s.query("INSERT INTO request_events SELECT * FROM request_events WHERE src_offset BETWEEN 3 AND 12")
 		s.query("INSERT INTO ingest_ledger SELECT * REPLACE (generation + 1 AS generation) FROM ingest_ledger WHERE first = 10")
-		if r := s.verifyWith(everything); !r.OK() || r.Repeats != 10 || r.Accounts[0].Counts[ledger.Stored] != 39 {
+		if r := s.verify(everything); !r.OK() || r.Repeats != 10 || r.Accounts[0].Counts[ledger.Stored] != 39 {
 			t.Errorf("got %q, %d repeats and %v, want none, 10 and 39 stored", found(r), r.Repeats, r.Accounts)
 		}
 	})
@@ -294,7 +284,7 @@ func (s *stack) names(name string, breaks, want []string) {
 	s.t.Helper()
 	s.damage(name, breaks)
 	for _, change := range []func(*verify.Options){shorter, everything, shorter} {
-		report := s.verifyWith(change)
+		report := s.verify(change)
 		var text strings.Builder
 		if err := report.Print(&text); err != nil {
 			s.t.Fatal(err)
@@ -340,65 +330,5 @@ func (s *stack) forge() {
 	}
 	if err := s.store.WriteStamps(s.t.Context(), stamps); err != nil {
 		s.t.Fatal(err)
-	}
-}
-
-// A topic that was made anew is read again from its start, and the rows of its
-// two lives are told apart.
-func TestNewEpochReadsATopicMadeAnew(t *testing.T) {
-	s := filled(t)
-	topic := topics[0]
-	begin := func() error {
-		survey, err := NewSurvey(t.Context(), SurveyOptions{Brokers: s.kafka.Brokers, Transport: s.transport(), Group: "test", Topics: topics[:], DeadTopic: deadTopic})
-		if err != nil {
-			return err
-		}
-		ends, err := s.store.LedgerEnds(t.Context(), survey.Cluster())
-		if err != nil {
-			return err
-		}
-		entries, err := survey.NewEpoch(t.Context(), topic, ends, time.Now().UTC())
-		if err != nil {
-			return err
-		}
-		return s.store.WriteLedger(t.Context(), entries)
-	}
-	client := &kafka.Client{Addr: kafka.TCP(s.broker.Addr()), Transport: s.transport()}
-	if res, err := client.DeleteTopics(t.Context(), &kafka.DeleteTopicsRequest{Topics: []string{topic}}); err != nil || res.Errors[topic] != nil {
-		t.Fatal(err, res)
-	}
-	if res, err := client.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{Topic: topic, NumPartitions: 1, ReplicationFactor: 1}}}); err != nil || res.Errors[topic] != nil {
-		t.Fatal(err, res)
-	}
-	s.publish(topic, 0, 0, requestEvents(100, 107)...)
-
-	r := s.start(nil)
-	eventually(t, "the partition is stopped and the command named", func() bool {
-		return strings.Contains(r.states.of(partPartitions), "ingest ledger new-epoch TOPIC")
-	})
-	if err := begin(); err == nil || !strings.Contains(err.Error(), "at work") {
-		t.Errorf("beside an ingester: got %v, want a refusal", err)
-	}
-	r.stop()
-	if err := begin(); err != nil {
-		t.Fatal(err)
-	}
-	if got := found(s.verify(year, time.Hour)); got != nil {
-		t.Errorf("after the command: got %q", got)
-	}
-	r = s.start(nil)
-	eventually(t, "the new topic is read", func() bool {
-		return s.query("SELECT sum(stored) FROM ingest_ledger WHERE epoch = 1") == "7"
-	})
-	r.stop()
-	if got := found(s.verify(year, time.Hour)); got != nil {
-		t.Errorf("after it was read again: got %q", got)
-	}
-	s.query("DELETE FROM request_events WHERE src_offset = 4 AND id = 'e-4'")
-	if got := found(s.verify(year, time.Hour)); !slices.Equal(got, []string{"missing lethe.request/0 4-4"}) {
-		t.Errorf("a row of the first epoch is gone: got %q", got)
-	}
-	if h, err := s.store.Horizon(t.Context()); err != nil || len(h.Gaps) > 0 {
-		t.Errorf("horizon: got %v and %v, want no gap", h.Gaps, err)
 	}
 }
