@@ -33,20 +33,12 @@ const (
 func (c *check) age(k cellKey) age {
 	p, from := c.o.Period(k.class), date(k.day)
 	switch {
-	case c.now().Before(p.End(from)):
+	case c.ended.Before(p.End(from)):
 		return whole
 	case c.began.Before(p.End(from.Add(day - time.Second)).Add(c.o.Grace)):
 		return partly
 	}
 	return overdue
-}
-
-// now is when the last row was read: what had not expired by then was there to be read.
-func (c *check) now() time.Time {
-	if c.ended.IsZero() {
-		return c.began
-	}
-	return c.ended
 }
 
 // part is what a group has of one partition.

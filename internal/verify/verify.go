@@ -121,7 +121,7 @@ func (r *Report) OK() bool { return len(r.Findings) == 0 }
 type check struct {
 	o            Options
 	report       Report
-	began, ended time.Time // ended: of the rows read last
+	began, ended time.Time // ended: what had not expired by then was there to be read
 	eras         []ledger.Era
 	numbers      map[life]int   // of eras
 	newest       map[string]int // era by topic, of Kafka's cluster
@@ -148,8 +148,9 @@ type key struct {
 // Run reads and compares. An error says that it could not read; what is wrong
 // is in the report.
 func Run(ctx context.Context, o Options) (*Report, error) {
+	began := o.Now()
 	c := &check{
-		o: o, began: o.Now(), report: Report{Full: o.Full, Seed: o.Seed},
+		o: o, began: began, ended: began, report: Report{Full: o.Full, Seed: o.Seed},
 		numbers: make(map[life]int), newest: make(map[string]int), accounts: make(map[key]*account),
 		examined: make(map[examined]bool), doubtful: make(map[ledger.Bucket]bool),
 	}
