@@ -180,8 +180,8 @@ func (r *route) refuse(ctx context.Context, p *partition, round int, err error) 
 	from, beyond, taken := p.next, false, false
 	if outside && round == p.round {
 		switch {
-		case p.until > 0: // the ledger says what became of them, and not that they were lost
-			taken = true
+		case p.until > 0: // of a replay: the ledger knows what became of these offsets
+			taken = from < b.start || from >= b.end
 		case from < b.start: // topic retention was faster
 			r.enqueue(p, fetch.Answer{From: from, Next: b.start, LogStart: b.start})
 		case from > b.end:

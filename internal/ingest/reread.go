@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -84,7 +85,7 @@ func (i *Ingester) Replay(ctx context.Context, q Reread) (Replayed, error) {
 	case why != "":
 		return done, fmt.Errorf("replay %s: it is stopped at offset %d: %s", p.place, done.Next, why)
 	case ctx.Err() != nil:
-		return done, fmt.Errorf("replay %s: %w at offset %d", p.place, context.Cause(ctx), done.Next)
+		return done, fmt.Errorf("replay %s: interrupted at offset %d: %w", p.place, done.Next, context.Cause(ctx))
 	}
 	return done, fmt.Errorf("replay %s: at offset %d: %w", p.place, done.Next, err)
 }
@@ -118,7 +119,7 @@ func (i *Ingester) reopen(ctx context.Context, q Reread) (*partition, error) {
 	}
 	b, ok := all[id]
 	if !ok {
-		return nil, fmt.Errorf("Kafka has no such partition")
+		return nil, errors.New("there is no such partition in Kafka")
 	}
 	end = min(end, b.End)
 	switch {

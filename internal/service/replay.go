@@ -67,6 +67,9 @@ func Replay(ctx context.Context, cfg config.Ingest, topic string, partition int3
 			}
 		},
 	})
+	if done.Next == offsets.First {
+		return err
+	}
 	fmt.Fprintf(out, "%s/%d: %d of %d offsets are in the ledger again:", topic, partition, done.Next-offsets.First, total)
 	for o, n := range done.Counts {
 		if n > 0 {
@@ -74,7 +77,7 @@ func Replay(ctx context.Context, cfg config.Ingest, topic string, partition int3
 		}
 	}
 	fmt.Fprintln(out)
-	if err != nil && done.Next > offsets.First {
+	if err != nil {
 		err = fmt.Errorf("%w; go on with ingest replay %s/%d %d-%d", err, topic, partition, done.Next, offsets.Last)
 	}
 	return err

@@ -40,7 +40,7 @@ func (c *check) examine(ctx context.Context, p *part, e *ledger.Entry, there map
 	var present, twice, strangers []ledger.Range
 	offsets := make(map[cellKey][]ledger.Range)
 	read := sorted(buckets, compareBuckets)
-	for d, err := range c.o.Rows.Deliveries(ctx, read, c.eras, p.era, p.key.partition, r) {
+	for d, err := range c.o.Rows.Deliveries(ctx, read, c.eras, p.era, p.partition, r) {
 		if err != nil {
 			return err
 		}
