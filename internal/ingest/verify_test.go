@@ -118,6 +118,12 @@ var broken = []struct {
 	{"one row inserted in a bucket in which its entry has none", []string{
 		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 12 FROM request_events WHERE src_offset = 33",
 	}, []string{"unexpected lethe.request/0 12-12"}},
+	{"one row in a bucket that is not its day's", []string{
+		"INSERT INTO request_events SELECT * REPLACE (retained_from - 172800 AS retained_from) FROM request_events WHERE src_offset = 12",
+	}, []string{"unexpected lethe.request/0 12-12"}},
+	{"one row of a topic that the ledger does not know", []string{
+		"INSERT INTO request_events SELECT * REPLACE ('lethe.other' AS src_topic) FROM request_events WHERE src_offset = 12",
+	}, []string{"unknown /0 12-12"}},
 	{"one row moved to another offset", []string{
 		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 3 FROM request_events WHERE src_offset = 12",
 		"DELETE FROM request_events WHERE src_offset = 12",

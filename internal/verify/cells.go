@@ -76,10 +76,8 @@ func (c *check) group(ctx context.Context, of *group) error {
 		if err != nil {
 			return err
 		}
-		for _, f := range found {
-			c.report.Rows += f.Rows
-		}
-		c.take(g, found)
+		c.odd(b, found)
+		c.take(g, b, found)
 		repeats, err := c.o.Rows.Repeats(ctx, b)
 		if err != nil {
 			return err
@@ -108,16 +106,31 @@ func (c *check) part(g *reading, k key) *part {
 	return p
 }
 
-// take keeps what storage found.
-func (c *check) take(g *reading, found []ledger.Found) {
+// odd counts what was found in a bucket, and names what can be in no cell of it.
+func (c *check) odd(b ledger.Days, found []ledger.Found) {
 	for _, f := range found {
-		if f.Era < 0 || f.Era >= len(c.eras) {
-			c.find("unknown", ledger.Partition{Partition: f.Partition}, f.First, f.Last, "%d rows in %s of a topic that the ledger does not know", f.Rows, f.Table)
-			c.doubt(keyOf(f.Cell))
+		c.report.Rows += f.Rows
+		var x *Finding
+		switch {
+		case f.Era < 0 || f.Era >= len(c.eras):
+			x = c.find("unknown", ledger.Partition{Partition: f.Partition}, f.First, f.Last, "%d rows in %s of a topic that the ledger does not know", f.Rows, f.Table)
+		case f.Day < b.First || f.Day >= b.End:
+			x = c.find("unexpected", c.partition(key{f.Era, f.Partition}), f.First, f.Last, "%d rows are in the bucket of %s, which is not that of their day", f.Rows, date(b.First).Format(time.DateOnly))
+		default:
 			continue
 		}
-		p := c.part(g, key{f.Era, f.Partition})
-		p.found = append(p.found, f)
+		x.Class, x.Day = f.Retention, keyOf(f.Cell).date()
+		c.doubtful[ledger.Bucket{Table: b.Table, Retention: b.Retention, First: b.First}] = true
+	}
+}
+
+// take keeps what was found in the cells of a bucket.
+func (c *check) take(g *reading, b ledger.Days, found []ledger.Found) {
+	for _, f := range found {
+		if f.Era >= 0 && f.Era < len(c.eras) && f.Day >= b.First && f.Day < b.End {
+			p := c.part(g, key{f.Era, f.Partition})
+			p.found = append(p.found, f)
+		}
 	}
 	for _, p := range g.parts {
 		slices.SortFunc(p.found, func(a, b ledger.Found) int { return cmp.Compare(a.First, b.First) })
@@ -181,7 +194,7 @@ func (c *check) deliveries(ctx context.Context, g *reading) error {
 		if err != nil {
 			return err
 		}
-		c.take(g, found)
+		c.take(g, b, found)
 	}
 	return nil
 }
