@@ -133,6 +133,7 @@ func verify(args, environ []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	debug.SetMemoryLimit(int64(cfg.MemoryLimit))
 	ctx, cancel := daemon.Signals(context.Background())
 	defer cancel()
 	ok, err := service.Verify(ctx, cfg, *full, *seed, out)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"strconv"
 	"time"
 
@@ -62,7 +63,9 @@ func (s *Store) Entries(ctx context.Context, days *ledger.Days) iter.Seq2[ledger
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		rows, err := s.conn.Query(s.bounded(ctx, unhurried), `SELECT cluster, topic, epoch, partition, first, last, generation,
+		settings := maps.Clone(unhurried)
+		settings["max_block_size"] = 8192 // what is in memory at a time: an entry holds arrays
+		rows, err := s.conn.Query(s.bounded(ctx, settings), `SELECT cluster, topic, epoch, partition, first, last, generation,
 			toUnixTimestamp64Milli(received_at), policy_version, stored, dead, expired, suppressed, lost, absent,
 			other.first, other.last, arrayMap(o -> toString(o), other.outcome), `+cells+`
 		FROM ingest_ledger`+where+` ORDER BY cluster, topic, epoch, partition, first, last, generation, received_at`, q.params...)

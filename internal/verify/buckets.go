@@ -117,7 +117,7 @@ func (c *check) lot(b ledger.Bucket) uint64 {
 }
 
 // maxCells bounds what is held in memory of the ledger, unless one bucket has more.
-const maxCells = 200_000
+const maxCells = 50_000
 
 // group is buckets in a row of one table and class, read together.
 type group struct {
