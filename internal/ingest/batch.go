@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/lethe-audit/lethe/internal/ledger"
 	"github.com/lethe-audit/lethe/internal/publish"
 )
@@ -162,9 +160,9 @@ func (r *route) closeOld(ctx context.Context) {
 	}
 }
 
-func newRoute(i *Ingester, gen *kafka.Generation, parts []*partition) *route {
+func newRoute(i *Ingester, gen committer, id generationID, parts []*partition) *route {
 	r := &route{
-		Ingester: i, gen: i.fence(gen), id: gen.ID, parts: parts, places: make(map[place]*partition, len(parts)),
+		Ingester: i, gen: gen, id: id, parts: parts, places: make(map[place]*partition, len(parts)),
 		budget: newBudget(i.o.FetchBytes), ready: make(chan *partition, len(parts)),
 		open: make(chan *batch, 1), full: make(chan *batch), free: make(chan *batch, len(i.batches)),
 	}

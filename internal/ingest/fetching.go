@@ -29,7 +29,7 @@ func (r *route) fetchAll(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			r.again(partKafka, "leaders", "ask for the partitions' leaders", leaderEvery, err)
+			r.failed(partKafka, "leaders", "ask for the partitions' leaders", leaderEvery, err)
 		default:
 			r.status.resume(partKafka, "leaders")
 			found := make(map[place]int)
@@ -108,7 +108,7 @@ func (r *route) fetchFrom(ctx context.Context, broker int, leaders *atomic.Point
 			wait = r.o.RetryMin
 			continue
 		}
-		r.again(partKafka, cause, "fetch from "+cause, wait, err)
+		r.failed(partKafka, cause, "fetch from "+cause, wait, err)
 		if !sleep(ctx, wait) {
 			return
 		}
@@ -127,7 +127,7 @@ func (r *route) claim(broker int, leaders map[place]int, turn int) (asked []*par
 			continue
 		}
 		p.mu.Lock()
-		if !p.fetching && !now.Before(p.retryAt) {
+		if !p.fetching && !now.Before(p.retryAt) && !p.over(p.next) {
 			p.fetching = true
 			asked = append(asked, p)
 			rounds[p] = p.round
@@ -178,9 +178,11 @@ func (r *route) refuse(ctx context.Context, p *partition, round int, err error) 
 	}
 	p.mu.Lock()
 	p.retryAt = time.Now().Add(refused)
-	from, beyond := p.next, false
+	from, beyond, taken := p.next, false, false
 	if outside && round == p.round {
 		switch {
+		case p.until > 0: // of a replay: the ledger knows what became of these offsets
+			taken = from < b.start || from >= b.end
 		case from < b.start: // topic retention was faster
 			r.enqueue(p, fetch.Answer{From: from, Next: b.start, LogStart: b.start})
 		case from > b.end:
@@ -189,6 +191,9 @@ func (r *route) refuse(ctx context.Context, p *partition, round int, err error) 
 		}
 	}
 	p.mu.Unlock()
+	if taken {
+		r.halt(p, fmt.Errorf("the topic has offsets %d to %d now", b.start, b.end-1))
+	}
 	if beyond {
 		r.halt(p, fmt.Errorf("it was read up to offset %d but ends at %d: the topic was made anew or lost its end; "+
 			"stop the ingesters and run ingest ledger new-epoch TOPIC, and it is read again from its start", from, b.end))

@@ -159,7 +159,7 @@ func (i *Ingester) generation(ctx, over, stopped context.Context, gen *kafka.Gen
 		if err != nil {
 			return nil // the generation or the process ends
 		}
-		err = newRoute(i, gen, parts).run(working, finishing)
+		err = newRoute(i, i.fence(gen), gen.ID, parts).run(working, finishing)
 		switch {
 		case err == nil:
 		case errors.Is(err, errStopped):

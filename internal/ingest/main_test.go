@@ -309,16 +309,21 @@ func eventually(t testing.TB, what string, cond func() bool) {
 }
 
 // requestEvent is one event as a service publishes it.
-func requestEvent(id int, more string) string {
+func requestEvent(id int, more string) string { return olderEvent(id, time.Hour, more) }
+
+// olderEvent is one of an age.
+func olderEvent(id int, age time.Duration, more string) string {
 	return fmt.Sprintf(`{"specversion":"1.0","id":"e-%d","source":"/svc/api","type":"com.example.request.completed.v1","time":"%s",
 "data":{"http.request.method":"GET","http.response.status_code":200,"url.path":"/v1/things/%d","client.address":"203.0.113.7:51234","user.id":"u_%d","organization.id":"org_%d"%s}}`,
-		id, time.Now().UTC().Add(-time.Hour).Format(time.RFC3339Nano), id, id%50, id%5, more)
+		id, time.Now().UTC().Add(-age).Format(time.RFC3339Nano), id, id%50, id%5, more)
 }
 
-func requestEvents(from, to int) []string {
+func requestEvents(from, to int) []string { return olderEvents(from, to, time.Hour) }
+
+func olderEvents(from, to int, age time.Duration) []string {
 	values := make([]string, 0, to-from)
 	for id := from; id < to; id++ {
-		values = append(values, requestEvent(id, ""))
+		values = append(values, olderEvent(id, age, ""))
 	}
 	return values
 }

@@ -19,6 +19,10 @@ type partition struct {
 	start   int64 // the log start when there is something lost below it, else 0
 	started time.Time
 
+	// Of a replay: it ends before until (0: never), and these offsets have their letters.
+	until    int64
+	lettered map[int64]bool
+
 	// at belongs to the worker that has the partition: one at a time.
 	at int64
 
@@ -47,6 +51,9 @@ type mark struct {
 
 // maxMarks bounds the marks of a partition that is behind.
 const maxMarks = 64
+
+// over reports whether an offset lies behind the end of a replay.
+func (p *partition) over(offset int64) bool { return p.until > 0 && offset >= p.until }
 
 // note remembers a mark. Callers hold mu.
 func (p *partition) note(m mark) {

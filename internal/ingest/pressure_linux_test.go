@@ -116,15 +116,15 @@ func (p *pressure) caughtUp(when string) {
 	}
 }
 
-// trouble is something that keeps ClickHouse from storing.
-type trouble struct {
+// outage is something that keeps ClickHouse from storing.
+type outage struct {
 	name, says   string // what /readyz tells of it
 	begins, ends func(p *pressure)
 }
 
 // through takes the ingester through a trouble that lasts until three times what
 // fills the buffers has come.
-func (p *pressure) through(t *testing.T, c trouble) {
+func (p *pressure) through(t *testing.T, c outage) {
 	was := p.t
 	p.t, p.r.t, p.db.t = t, t, t
 	defer func() { p.t, p.r.t, p.db.t = was, was, was }()
@@ -191,7 +191,7 @@ func TestTroubleWithClickHouse(t *testing.T) {
 	statement := func(s string) func(*pressure) { return func(p *pressure) { p.query("%s", s) } }
 	inserts := func(settings string) func(*pressure) { return func(p *pressure) { p.inserting(p.db.dsn(settings)) } }
 	asBefore := func(p *pressure) { p.other.Store(nil) }
-	for _, c := range []trouble{
+	for _, c := range []outage{
 		{"slow: a second for each insert", "still waiting to insert a batch",
 			func(p *pressure) { p.delay.Store(int64(time.Second)) }, func(p *pressure) { p.delay.Store(0) }},
 		{"it refuses connections", "connection refused",
@@ -220,6 +220,6 @@ func TestAFullDisk(t *testing.T) {
 	p := newPressure(t, "96m")
 	p.more(100)
 	p.caughtUp("before any trouble")
-	p.through(t, trouble{"full", "NOT_ENOUGH_SPACE (code 243)", func(p *pressure) { p.db.do("fill") }, func(p *pressure) { p.db.do("free") }})
+	p.through(t, outage{"full", "NOT_ENOUGH_SPACE (code 243)", func(p *pressure) { p.db.do("fill") }, func(p *pressure) { p.db.do("free") }})
 	p.settled()
 }

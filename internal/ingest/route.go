@@ -26,6 +26,7 @@ type route struct {
 	*Ingester
 	gen    committer
 	id     generationID
+	aside  bool // a replay: says nothing of how far ingesters are
 	parts  []*partition
 	places map[place]*partition
 	budget *budget
@@ -53,8 +54,10 @@ func (r *route) run(ctx, finishing context.Context) error {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { r.fetchAll(ctx) })
 	tasks.Go(func() { r.closeOld(ctx) })
-	tasks.Go(func() { r.tell(ctx) })
-	tasks.Go(func() { r.writeProgress(ctx) })
+	if !r.aside {
+		tasks.Go(func() { r.tell(ctx) })
+		tasks.Go(func() { r.writeProgress(ctx) })
+	}
 	for _, w := range r.workers {
 		tasks.Go(func() { w.run(ctx, r) })
 	}

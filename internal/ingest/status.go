@@ -104,6 +104,13 @@ func (s *status) isStopped(p place) bool {
 	return ok
 }
 
+// whyStopped says why a partition was stopped; "": it was not.
+func (s *status) whyStopped(p place) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped[p]
+}
+
 // assigned forgets stopped partitions that another member now has.
 func (s *status) assigned(ours map[place]bool) {
 	s.mu.Lock()
@@ -151,7 +158,7 @@ func (i *Ingester) retry(ctx context.Context, part, what string, f func(context.
 			i.status.resume(part, what)
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		i.again(part, what, what, wait, err)
+		i.failed(part, what, what, wait, err)
 		if !sleep(ctx, wait/2+rand.N(wait/2+1)) {
 			i.status.resume(part, what)
 			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
@@ -160,8 +167,8 @@ func (i *Ingester) retry(ctx context.Context, part, what string, f func(context.
 	}
 }
 
-// again tells of a failure after which a part is tried again.
-func (i *Ingester) again(part, cause, what string, wait time.Duration, err error) {
+// failed tells of a failure after which a part is tried again.
+func (i *Ingester) failed(part, cause, what string, wait time.Duration, err error) {
 	t := trouble{daemon.Paused, fmt.Sprintf("could not %s; trying again", what)}
 	level := slog.LevelWarn
 	if part == partKafka {

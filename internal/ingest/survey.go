@@ -81,6 +81,9 @@ func (s *Survey) Committed(ctx context.Context) (map[ledger.Partition]int64, err
 	if err == nil {
 		err = res.Error
 	}
+	if errors.Is(err, kafka.GroupIdNotFound) {
+		return committed, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for the group's offsets: %w", err)
 	}

@@ -1,66 +1,35 @@
 package ingest
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/lethe-audit/lethe/internal/ledger"
 	"github.com/lethe-audit/lethe/internal/verify"
 )
 
-// proof reads the store's buckets as the wiring does.
-type proof struct{ storage }
+// kept is how long every class is kept, in buckets of days.
+type kept time.Duration
 
-func (p proof) Rows(ctx context.Context, eras []ledger.Era, found func(ledger.Found)) (int, uint64, error) {
-	all, err := p.Buckets(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	repeats := uint64(0)
-	for _, b := range all {
-		counted, err := p.Find(ctx, b, eras)
-		if err != nil {
-			return 0, 0, err
-		}
-		for _, f := range counted {
-			found(f)
-		}
-		n, err := p.Repeats(ctx, b)
-		if err != nil {
-			return 0, 0, err
-		}
-		repeats += n
-	}
-	return len(all), repeats, nil
-}
+func (k kept) End(from time.Time) time.Time { return from.Add(time.Duration(k)) }
+func (k kept) Bucket(from time.Time) int32  { return int32(from.Unix() / 86400) }
 
-func (p proof) Deliveries(ctx context.Context, eras []ledger.Era, era int, partition int32, r ledger.Range) (all []ledger.Delivery, err error) {
-	for d, err := range p.Store.Deliveries(ctx, eras, era, partition, r) {
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, d)
-	}
-	return all, nil
-}
-
-// verify runs the proof; expiry is how long every class is kept.
-func (s *stack) verify(period, grace time.Duration) *verify.Report {
+// verify runs the proof; change may alter its options.
+func (s *stack) verify(change func(*verify.Options)) *verify.Report {
 	s.t.Helper()
 	survey, err := NewSurvey(s.t.Context(), SurveyOptions{Brokers: s.kafka.Brokers, Transport: s.transport(), Group: s.group, Topics: s.topics[:], DeadTopic: s.dead})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	report, err := verify.Run(s.t.Context(), verify.Options{
-		Storage: proof{storage{s.store}}, Kafka: survey, Grace: grace, Now: time.Now,
-		Expiry: func(_ string, from time.Time) time.Time { return from.Add(period) },
-	})
+	o := verify.Options{
+		Ledger: s.store, Rows: s.store, Stamps: s.store, Kafka: survey, Grace: time.Hour, Now: time.Now,
+		Period: func(string) verify.Period { return kept(year) },
+	}
+	change(&o)
+	report, err := verify.Run(s.t.Context(), o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -76,15 +45,20 @@ func found(r *verify.Report) []string {
 	return list
 }
 
-// filled is a stack on which thirty events, one of them no event, came in three batches.
+// filled is a stack on which forty events, one of them no event, came in four
+// batches; those of the last are two days older than the others.
 func filled(t *testing.T) *stack {
 	t.Helper()
 	s := newStack(t, 1)
+	s.query("SYSTEM STOP MERGES request_events")
 	r := s.start(nil)
-	for n := range 3 {
+	for n := range 4 {
 		values := requestEvents(10*n, 10*n+10)
-		if n == 1 {
+		switch n {
+		case 1:
 			values[5] = "no event"
+		case 3:
+			values = olderEvents(10*n, 10*n+10, 50*time.Hour)
 		}
 		s.publish(topics[0], 0, 0, values...)
 		eventually(t, "the batch is in the ledger", func() bool {
@@ -95,164 +69,272 @@ func filled(t *testing.T) *stack {
 	return s
 }
 
+// savedTables are what restore brings back.
+var savedTables = []string{"request_events", "ingest_ledger", "verified_buckets"}
+
+// save keeps the parts of the tables, so that a test can break them more than once.
+func (s *stack) save() {
+	for _, table := range savedTables {
+		s.query("CREATE TABLE saved_%s AS %[1]s", table)
+		s.query("SYSTEM STOP MERGES saved_%s", table)
+		s.attach(table, "saved_"+table)
+	}
+}
+
+func (s *stack) restore() {
+	for _, table := range savedTables {
+		s.query("SYSTEM STOP MERGES %s", table)
+		s.query("TRUNCATE TABLE %s", table)
+		s.attach("saved_"+table, table)
+	}
+}
+
+func (s *stack) attach(from, to string) {
+	s.t.Helper()
+	ids := s.query("SELECT DISTINCT partition_id FROM system.parts WHERE database = currentDatabase() AND active AND table = '%s'", from)
+	for id := range strings.FieldsSeq(ids) {
+		s.query("ALTER TABLE %s ATTACH PARTITION ID '%s' FROM %s", to, id, from)
+	}
+}
+
 const year = 365 * 24 * time.Hour
 
-func TestVerifyNamesWhatIsWrong(t *testing.T) {
-	const columns = "* EXCEPT (id, src_offset), id, src_offset"
-	cases := []struct {
-		name   string
-		breaks []string // statements; %s is an entry's condition
-		want   []string
-	}{
-		{"nothing", nil, nil},
-		{"one row deleted", []string{"DELETE FROM request_events WHERE src_offset = 12"}, []string{"missing lethe.request/0 12-12"}},
-		{"one row inserted under another offset", []string{
-			"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 3 FROM request_events WHERE src_offset = 12",
-		}, []string{"unexpected lethe.request/0 3-3"}},
-		{"one row inserted under an offset beyond the partition's end", []string{
-			"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 99 FROM request_events WHERE src_offset = 12",
-		}, []string{"unaccounted lethe.request/0 99-99"}},
-		{"one row moved to another offset", []string{
-			"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 3 FROM request_events WHERE src_offset = 12",
-			"DELETE FROM request_events WHERE src_offset = 12",
-		}, []string{"unexpected lethe.request/0 3-3", "missing lethe.request/0 12-12"}},
-		{"a row where the ledger has a dead letter", []string{
-			"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 15 FROM request_events WHERE src_offset = 12",
-		}, []string{"unexpected lethe.request/0 15-15"}},
-		{"one ledger row dropped", []string{"DELETE FROM ingest_ledger WHERE first = 10"},
-			[]string{"gap lethe.request/0 10-19", "unaccounted lethe.request/0 10-19"}},
-		{"the last ledger row dropped", []string{"DELETE FROM ingest_ledger WHERE first = 20"},
-			[]string{"position lethe.request/0 20-29"}},
-		{"one digest altered", []string{
-			"ALTER TABLE ingest_ledger UPDATE `cells.digest` = arrayMap(d -> d + 1, `cells.digest`) WHERE first = 20 SETTINGS mutations_sync = 2",
-		}, []string{"digest lethe.request/0 20-29"}},
-		{"one part detached", nil, []string{"missing lethe.request/0 20-29"}},
-		{"an entry contradicted by a second delivery", []string{
-			"INSERT INTO ingest_ledger (cluster, topic, first, last, expired, `other.first`, `other.last`, `other.outcome`, received_at) " +
-				"SELECT cluster, topic, 4, 5, 2, [4], [5], ['expired'], received_at FROM ingest_ledger WHERE first = 0",
-		}, []string{"conflict lethe.request/0 4-5"}},
-		{"offsets that the topic's retention took", []string{
-			"ALTER TABLE ingest_ledger UPDATE dead = 0, lost = 1, `other.outcome` = ['lost'] WHERE first = 10 SETTINGS mutations_sync = 2",
-		}, []string{"lost lethe.request/0 15-15"}},
-		{"a dead letter that is not there", []string{
-			"ALTER TABLE ingest_ledger UPDATE stored = 9, dead = 1, `other.first` = [24], `other.last` = [24], `other.outcome` = ['dead'], " +
-				"`cells.rows` = [9] WHERE first = 20 SETTINGS mutations_sync = 2",
-			"DELETE FROM request_events WHERE src_offset = 24",
-			"ALTER TABLE ingest_ledger UPDATE `cells.digest` = [(SELECT sumWithOverflow(xxHash64(concat(source, '\\0', id, '\\0', toString(src_offset)))) FROM request_events WHERE src_offset >= 20)] WHERE first = 20 SETTINGS mutations_sync = 2",
-		}, []string{"letter lethe.request/0 24-24"}},
+const columns = "* EXCEPT (id, src_offset), id, src_offset"
+
+// faults that a proof must name.
+var broken = []struct {
+	name   string
+	breaks []string
+	want   []string
+}{
+	{"nothing", nil, nil},
+	{"one row deleted", []string{"DELETE FROM request_events WHERE src_offset = 12"}, []string{"missing lethe.request/0 12-12"}},
+	{"one row inserted under another offset", []string{
+		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 3 FROM request_events WHERE src_offset = 12",
+	}, []string{"unexpected lethe.request/0 3-3"}},
+	{"one row inserted under an offset beyond the partition's end", []string{
+		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 99 FROM request_events WHERE src_offset = 12",
+	}, []string{"unaccounted lethe.request/0 99-99"}},
+	{"one row inserted in a bucket in which its entry has none", []string{
+		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 12 FROM request_events WHERE src_offset = 33",
+	}, []string{"unexpected lethe.request/0 12-12"}},
+	{"one row in a bucket that is not its day's", []string{
+		"INSERT INTO request_events SELECT * REPLACE (retained_from - 172800 AS retained_from) FROM request_events WHERE src_offset = 12",
+	}, []string{"unexpected lethe.request/0 12-12"}},
+	{"one row of a topic that the ledger does not know", []string{
+		"INSERT INTO request_events SELECT * REPLACE ('lethe.other' AS src_topic) FROM request_events WHERE src_offset = 12",
+	}, []string{"unknown /0 12-12"}},
+	{"one row moved to another offset", []string{
+		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 3 FROM request_events WHERE src_offset = 12",
+		"DELETE FROM request_events WHERE src_offset = 12",
+	}, []string{"unexpected lethe.request/0 3-3", "missing lethe.request/0 12-12"}},
+	{"a row where the ledger has a dead letter", []string{
+		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 15 FROM request_events WHERE src_offset = 12",
+	}, []string{"unexpected lethe.request/0 15-15"}},
+	{"one ledger row dropped", []string{"DELETE FROM ingest_ledger WHERE first = 10"},
+		[]string{"gap lethe.request/0 10-19", "unaccounted lethe.request/0 10-19"}},
+	{"the last ledger row dropped", []string{"DELETE FROM ingest_ledger WHERE first = 30"},
+		[]string{"position lethe.request/0 30-39"}},
+	{"one digest altered", []string{
+		"ALTER TABLE ingest_ledger UPDATE `cells.digest` = arrayMap(d -> d + 1, `cells.digest`) WHERE first = 20 SETTINGS mutations_sync = 2",
+	}, []string{"digest lethe.request/0 20-29"}},
+	{"outcomes that do not add up", []string{
+		"ALTER TABLE ingest_ledger UPDATE stored = 9 WHERE first = 20 SETTINGS mutations_sync = 2",
+	}, []string{"entry lethe.request/0 20-29"}},
+	{"one part detached", nil, []string{"missing lethe.request/0 20-29"}},
+	{"an overlap that agrees", []string{
+		"INSERT INTO ingest_ledger SELECT * REPLACE (generation + 1 AS generation) FROM ingest_ledger WHERE first = 10",
+	}, nil},
+	{"an entry contradicted by a second delivery", []string{
+		"INSERT INTO ingest_ledger (cluster, topic, first, last, expired, `other.first`, `other.last`, `other.outcome`, received_at) " +
+			"SELECT cluster, topic, 4, 5, 2, [4], [5], ['expired'], received_at FROM ingest_ledger WHERE first = 0",
+	}, []string{"conflict lethe.request/0 4-5"}},
+	{"offsets that the topic's retention took", []string{
+		"ALTER TABLE ingest_ledger UPDATE dead = 0, lost = 1, `other.outcome` = ['lost'] WHERE first = 10 SETTINGS mutations_sync = 2",
+	}, []string{"lost lethe.request/0 15-15"}},
+	{"an offset that held no record", []string{
+		"ALTER TABLE ingest_ledger UPDATE dead = 0, absent = 1, `other.outcome` = ['absent'] WHERE first = 10 SETTINGS mutations_sync = 2",
+	}, nil},
+	{"a row where the ledger says that there was no record", []string{
+		"ALTER TABLE ingest_ledger UPDATE dead = 0, absent = 1, `other.outcome` = ['absent'] WHERE first = 10 SETTINGS mutations_sync = 2",
+		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 15 FROM request_events WHERE src_offset = 12",
+	}, []string{"unexpected lethe.request/0 15-15"}},
+	{"a dead letter that is not there", []string{
+		"ALTER TABLE ingest_ledger UPDATE stored = 9, dead = 1, `other.first` = [24], `other.last` = [24], `other.outcome` = ['dead'], " +
+			"`cells.rows` = [9] WHERE first = 20 SETTINGS mutations_sync = 2",
+		"DELETE FROM request_events WHERE src_offset = 24",
+		"ALTER TABLE ingest_ledger UPDATE `cells.digest` = [(SELECT sumWithOverflow(xxHash64(concat(source, '\\0', id, '\\0', toString(src_offset)))) FROM request_events WHERE src_offset BETWEEN 20 AND 29)] WHERE first = 20 SETTINGS mutations_sync = 2",
+	}, []string{"letter lethe.request/0 24-24"}},
+	{"a row deleted behind repeats that are not merged", []string{
+		"INSERT INTO request_events SELECT * FROM request_events WHERE src_offset BETWEEN 10 AND 19",
+		"INSERT INTO ingest_ledger SELECT * REPLACE (generation + 1 AS generation) FROM ingest_ledger WHERE first = 10",
+		"DELETE FROM request_events WHERE src_offset = 12",
+	}, []string{"missing lethe.request/0 12-12"}},
+}
+
+// tamper breaks what restore has brought back.
+func (s *stack) tamper(name string, statements []string) {
+	s.t.Helper()
+	if name == "one part detached" {
+		s.query("ALTER TABLE request_events DETACH PART '%s'", s.query("SELECT _part FROM request_events WHERE src_offset = 22"))
 	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			s := filled(t)
-			for _, b := range c.breaks {
-				s.query("%s", b)
-			}
-			if c.name == "one part detached" {
-				s.query("ALTER TABLE request_events DETACH PART '%s'", s.query("SELECT _part FROM request_events WHERE src_offset = 22"))
-			}
-			report := s.verify(year, time.Hour)
-			var text strings.Builder
-			if err := report.Print(&text); err != nil {
-				t.Fatal(err)
-			}
-			if got := found(report); !slices.Equal(got, c.want) {
-				t.Errorf("got %q, want %q\n%s", got, c.want, text.String())
-			}
-			for _, f := range report.Findings {
-				if !strings.Contains(text.String(), f.Kind) || !strings.Contains(text.String(), f.Text) {
-					t.Errorf("the table does not show %+v:\n%s", f, text.String())
-				}
-				if f.Kind == "missing" && (!strings.HasPrefix(f.Class, "request/") || f.Day == "") {
-					t.Errorf("a missing row has no class or day: %+v", f)
-				}
-			}
-			if c.want == nil {
-				a := report.Accounts[0]
-				if report.Rows != 29 || report.Entries != 3 || report.Letters != 1 || a.Counts[ledger.Stored] != 29 || a.Counts[ledger.Dead] != 1 || a.Committed != 30 || a.End != 30 {
-					t.Errorf("it does not say what it read: %s", text.String())
-				}
-			}
+	if strings.Contains(strings.Join(statements, ""), "DELETE FROM request_events") { // a mutation
+		s.query("SYSTEM START MERGES request_events")
+	}
+	s.query("SYSTEM START MERGES ingest_ledger")
+	for _, b := range statements {
+		s.query("%s", b)
+	}
+}
+
+func everything(o *verify.Options)          { o.Full = true }
+func shorter(*verify.Options)               {}
+func seeded(n uint64) func(*verify.Options) { return func(o *verify.Options) { o.Seed = n } }
+
+func TestVerify(t *testing.T) {
+	all := filled(t)
+	first := all.verify(shorter)
+	if a := first.Accounts[0]; !first.OK() || first.Rows != 39 || first.Entries != 4 || first.Buckets < 2 || first.Letters != 1 ||
+		a.Counts[ledger.Stored] != 39 || a.Counts[ledger.Dead] != 1 || a.Committed != 40 || a.End != 40 {
+		t.Fatalf("the first run: got %q and %+v", found(first), first)
+	}
+	all.save() // with the stamps
+	run := func(name string, f func(t *testing.T, s *stack)) {
+		t.Run(name, func(t *testing.T) {
+			s := *all
+			s.t = t
+			s.restore()
+			f(t, &s)
 		})
 	}
-}
-
-func TestVerifyKnowsWhatIsDue(t *testing.T) {
-	s := filled(t)
-	s.query("DELETE FROM request_events WHERE src_offset = 12")
-	if r := s.verify(time.Minute, 72*time.Hour); !r.OK() {
-		t.Errorf("rows may have gone: got %q", found(r))
+	for _, c := range broken {
+		run("names "+c.name, func(t *testing.T, s *stack) { s.names(c.name, c.breaks, c.want) })
 	}
-	if r := s.verify(-72*time.Hour, time.Hour); !slices.ContainsFunc(found(r), func(f string) bool { return strings.HasPrefix(f, "late ") }) {
-		t.Errorf("rows outlived the grace: got %q, want them late", found(r))
-	}
-}
-
-func TestVerifyTakesRepeats(t *testing.T) {
-	s := filled(t)
-	s.query("SYSTEM STOP MERGES request_events")
-	s.query("INSERT INTO request_events SELECT * FROM request_events WHERE src_offset BETWEEN 3 AND 12")
-	s.query("INSERT INTO ingest_ledger SELECT * REPLACE (generation + 1 AS generation) FROM ingest_ledger WHERE first = 10")
-	if r := s.verify(year, time.Hour); !r.OK() || r.Repeats != 10 || r.Accounts[0].Counts[ledger.Stored] != 29 {
-		t.Errorf("got %q, %d repeats and %v, want none, 10 and 29 stored", found(r), r.Repeats, r.Accounts)
-	}
-}
-
-// A topic that was made anew is read again from its start, and the rows of its
-// two lives are told apart.
-func TestNewEpochReadsATopicMadeAnew(t *testing.T) {
-	s := filled(t)
-	topic := topics[0]
-	begin := func() error {
-		survey, err := NewSurvey(t.Context(), SurveyOptions{Brokers: s.kafka.Brokers, Transport: s.transport(), Group: "test", Topics: topics[:], DeadTopic: deadTopic})
-		if err != nil {
-			return err
+	run("takes the word of stamps", func(t *testing.T, s *stack) {
+		r := s.verify(shorter)
+		if !r.OK() || r.Buckets != 1 || r.Sampled != 1 || r.Believed.Buckets != first.Buckets-1 || r.Rows+r.Believed.Rows != 39 || r.Rows == 39 || r.Believed.Since.IsZero() {
+			t.Errorf("got %q and %+v", found(r), r)
 		}
-		ends, err := s.store.LedgerEnds(t.Context(), survey.Cluster())
-		if err != nil {
-			return err
+		if r := s.verify(everything); !r.OK() || r.Rows != 39 || r.Sampled != 0 || r.Believed.Buckets != 0 {
+			t.Errorf("in full: got %q and %+v", found(r), r)
 		}
-		entries, err := survey.NewEpoch(t.Context(), topic, ends, time.Now().UTC())
-		if err != nil {
-			return err
-		}
-		return s.store.WriteLedger(t.Context(), entries)
-	}
-	client := &kafka.Client{Addr: kafka.TCP(s.broker.Addr()), Transport: s.transport()}
-	if res, err := client.DeleteTopics(t.Context(), &kafka.DeleteTopicsRequest{Topics: []string{topic}}); err != nil || res.Errors[topic] != nil {
-		t.Fatal(err, res)
-	}
-	if res, err := client.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{Topic: topic, NumPartitions: 1, ReplicationFactor: 1}}}); err != nil || res.Errors[topic] != nil {
-		t.Fatal(err, res)
-	}
-	s.publish(topic, 0, 0, requestEvents(100, 107)...)
-
-	r := s.start(nil)
-	eventually(t, "the partition is stopped and the command named", func() bool {
-		return strings.Contains(r.states.of(partPartitions), "ingest ledger new-epoch TOPIC")
 	})
-	if err := begin(); err == nil || !strings.Contains(err.Error(), "at work") {
-		t.Errorf("beside an ingester: got %v, want a refusal", err)
-	}
-	r.stop()
-	if err := begin(); err != nil {
-		t.Fatal(err)
-	}
-	if got := found(s.verify(year, time.Hour)); got != nil {
-		t.Errorf("after the command: got %q", got)
-	}
-	r = s.start(nil)
-	eventually(t, "the new topic is read", func() bool {
-		return s.query("SELECT sum(stored) FROM ingest_ledger WHERE epoch = 1") == "7"
+	run("samples", func(t *testing.T, s *stack) {
+		s.tamper("", []string{"DELETE FROM request_events WHERE src_offset = 33"})
+		s.forge() // as if it had happened below what ClickHouse knows of its parts
+		believed, named := false, false
+		for seed := uint64(0); !believed || !named; seed++ {
+			if seed > 100 {
+				t.Fatalf("no seed chooses otherwise: believed %v, named %v", believed, named)
+			}
+			r := s.verify(seeded(seed))
+			believed = believed || r.OK()
+			if r.OK() {
+				continue
+			}
+			named = true
+			if got := found(r); !slices.Equal(got, []string{"missing lethe.request/0 33-33"}) {
+				t.Errorf("got %q", got)
+			}
+			if got := found(s.verify(seeded(seed + 1))); !slices.Equal(got, []string{"missing lethe.request/0 33-33"}) {
+				t.Errorf("once found, with another seed: got %q", got)
+			}
+			s.forge()
+			if again := s.verify(seeded(seed)); again.OK() || again.Rows != r.Rows {
+				t.Errorf("the same seed again: got %q and %d rows, want %d", found(again), again.Rows, r.Rows)
+			}
+			s.forge()
+		}
 	})
-	r.stop()
-	if got := found(s.verify(year, time.Hour)); got != nil {
-		t.Errorf("after it was read again: got %q", got)
+	run("reads what is new", func(t *testing.T, s *stack) {
+		old := s.query("SELECT count() FROM request_events WHERE src_offset >= 30")
+		s.query("INSERT INTO request_events SELECT * FROM request_events WHERE src_offset = 12") // a repeat
+		r := s.verify(shorter)
+		if !r.OK() || r.Rows+r.Believed.Rows != 40 || old != "10" || r.Repeats != 1 {
+			t.Errorf("got %q and %+v", found(r), r)
+		}
+	})
+	run("knows what is due", func(t *testing.T, s *stack) {
+		due := func(period, grace time.Duration) func(*verify.Options) {
+			return func(o *verify.Options) { o.Period, o.Grace = func(string) verify.Period { return kept(period) }, grace }
+		}
+		// The older events are past their period and the grace, the others are not.
+		r := s.verify(due(25*time.Hour, time.Minute))
+		if got := found(r); len(got) != 1 || got[0] != "late lethe.request/0 30-39" {
+			t.Errorf("rows that have a stamp outlived the grace: got %q", got)
+		}
+		s.query("SYSTEM START MERGES request_events")
+		s.query("DELETE FROM request_events WHERE src_offset >= 30")
+		if r := s.verify(due(25*time.Hour, time.Minute)); !r.OK() {
+			t.Errorf("they have gone: got %q", found(r))
+		}
+		if r := s.verify(due(25*time.Hour, 1000*time.Hour)); !r.OK() {
+			t.Errorf("they may have gone: got %q", found(r))
+		}
+		if got := found(s.verify(due(year, time.Minute))); !slices.Equal(got, []string{"missing lethe.request/0 30-39"}) {
+			t.Errorf("they must not have gone: got %q", got)
+		}
+	})
+	run("counts repeats", func(t *testing.T, s *stack) {
+		s.query("INSERT INTO request_events SELECT * FROM request_events WHERE src_offset BETWEEN 3 AND 12")
+		s.query("INSERT INTO ingest_ledger SELECT * REPLACE (generation + 1 AS generation) FROM ingest_ledger WHERE first = 10")
+		if r := s.verify(everything); !r.OK() || r.Repeats != 10 || r.Accounts[0].Counts[ledger.Stored] != 39 {
+			t.Errorf("got %q, %d repeats and %v, want none, 10 and 39 stored", found(r), r.Repeats, r.Accounts)
+		}
+	})
+}
+
+// names expects that a run with stamps from before, a full one and one without
+// any stamp find the same.
+func (s *stack) names(name string, breaks, want []string) {
+	s.t.Helper()
+	s.tamper(name, breaks)
+	for _, change := range []func(*verify.Options){shorter, everything, shorter} {
+		report := s.verify(change)
+		var text strings.Builder
+		if err := report.Print(&text); err != nil {
+			s.t.Fatal(err)
+		}
+		if got := found(report); !slices.Equal(got, want) {
+			s.t.Errorf("full %v: got %q, want %q\n%s", report.Full, got, want, text.String())
+		}
+		for _, f := range report.Findings {
+			if !strings.Contains(text.String(), f.Kind) || !strings.Contains(text.String(), f.Text) {
+				s.t.Errorf("the table does not show %+v:\n%s", f, text.String())
+			}
+			if f.Kind == "missing" && (!strings.HasPrefix(f.Class, "request/") || f.Day == "") {
+				s.t.Errorf("a missing row has no class or day: %+v", f)
+			}
+			if f.Kind == "conflict" && (!strings.Contains(f.Text, "entry 0-9") || !strings.Contains(f.Text, "entry 4-5")) {
+				s.t.Errorf("a conflict does not name both entries: %+v", f)
+			}
+		}
+		if report.Full {
+			s.query("TRUNCATE TABLE verified_buckets")
+		}
 	}
-	s.query("DELETE FROM request_events WHERE src_offset = 4 AND id = 'e-4'")
-	if got := found(s.verify(year, time.Hour)); !slices.Equal(got, []string{"missing lethe.request/0 4-4"}) {
-		t.Errorf("a row of the first epoch is gone: got %q", got)
+}
+
+// forge stamps every bucket as it is.
+func (s *stack) forge() {
+	s.t.Helper()
+	contents, err := s.store.Contents(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	if h, err := s.store.Horizon(t.Context()); err != nil || len(h.Gaps) > 0 {
-		t.Errorf("horizon: got %v and %v, want no gap", h.Gaps, err)
+	sums, err := s.store.Sums(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	said := make(map[ledger.Bucket]uint64)
+	for _, x := range sums {
+		said[ledger.Bucket{Table: x.Table, Retention: x.Retention, First: x.Day}] += x.Hash
+	}
+	var stamps []ledger.Stamp
+	for _, c := range contents {
+		stamps = append(stamps, ledger.Stamp{Bucket: c.Bucket, Parts: c.Parts, Ledger: said[c.Bucket], At: time.Now()})
+	}
+	if err := s.store.WriteStamps(s.t.Context(), stamps); err != nil {
+		s.t.Fatal(err)
 	}
 }

@@ -169,7 +169,7 @@ func (w *worker) answer(ctx context.Context, r *route, p *partition, a *fetch.An
 			// What came before is whole. A partition that stops does so at the fault.
 			return errors.Join(err, w.flush(ctx, r, p, at))
 		}
-		if !more {
+		if !more || p.over(w.record.Offset) {
 			break
 		}
 		at = c.gap(at, w.record.Offset, a.LogStart)
@@ -186,6 +186,9 @@ func (w *worker) answer(ctx context.Context, r *route, p *partition, a *fetch.An
 		to = a.Next
 	} else if to == a.From { // a broker gives at least one whole batch
 		return fmt.Errorf("%w: no whole batch at offset %d", fetch.ErrFormat, to)
+	}
+	if p.over(to) {
+		to = p.until
 	}
 	at = c.gap(at, to, a.LogStart)
 	err := w.flush(ctx, r, p, at)
@@ -305,6 +308,10 @@ func (w *worker) redacted(l letter) letter {
 
 func (w *worker) dead(p *partition, name string, l letter) {
 	c, rec := &w.chunk, &w.record
+	if p.lettered[rec.Offset] {
+		c.add(rec.Offset, rec.Offset, ledger.Dead)
+		return
+	}
 	l.offset, l.received = rec.Offset, c.now
 	if !l.redacted || len(l.value) > maxLetter {
 		l.value, l.redacted = w.coordinates(p, &l, rec.Value), false

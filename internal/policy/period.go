@@ -155,6 +155,10 @@ func (p Period) unit() Unit {
 	return Month
 }
 
+// Bucket returns the first day of the partition that holds what is retained from
+// an instant for this period, in days since 1970-01-01.
+func (p Period) Bucket(from time.Time) int32 { return p.unit().bucket(from.UTC()) }
+
 // bucket returns the first day of the partition that t falls in, in days since 1970-01-01.
 func (u Unit) bucket(t time.Time) int32 {
 	day := int32(t.Unix() / 86400)

@@ -31,15 +31,7 @@ const lookEvery = 5 * time.Minute
 // Ingest starts the ingester in d. It waits for ClickHouse and returns once the
 // consumer runs.
 func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.Logger) error {
-	p, err := policy.Load(cfg.PolicyFile)
-	if err != nil {
-		return err
-	}
-	keys, err := redact.ParseKeys(string(cfg.SubjectKeys))
-	if err != nil {
-		return fmt.Errorf("SUBJECT_KEYS: %w", err)
-	}
-	countries, err := geo.Open(cfg.GeoIPDB)
+	r, err := loadRoute(cfg)
 	if err != nil {
 		return err
 	}
@@ -53,19 +45,19 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	}
 	d.OnStop("Kafka connections", time.Second, func(context.Context) error { transport.CloseIdleConnections(); return nil })
 	d.Go("country database", time.Second, func(ctx context.Context) error {
-		countries.Watch(ctx, reloadEvery, func(err error) {
+		r.countries.Watch(ctx, reloadEvery, func(err error) {
 			if err != nil {
 				log.Error("a new country database was not taken into use", "error", err)
 				return
 			}
-			log.Info("a new country database is in use", "built", countries.Built())
+			log.Info("a new country database is in use", "built", r.countries.Built())
 		})
 		return nil
 	})
 
 	var db *store.Store
 	if err := await(ctx, d.Health(), "clickhouse", "prepare the database", func(ctx context.Context) (err error) {
-		if err = migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: p}); err != nil {
+		if err = migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: r.policy}); err != nil {
 			return store.Diagnose("migrate", err)
 		}
 		db, err = store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots})
@@ -76,7 +68,7 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	d.OnStop("database connections", 5*time.Second, func(context.Context) error { return db.Close() })
 
 	topics, err := budget.New(budget.Options{
-		Brokers: cfg.Kafka.Brokers, Transport: transport, Bounds: bounds(p, cfg.Kafka), Mode: cfg.TopicBudget, Metrics: d.Metrics(), Log: log,
+		Brokers: cfg.Kafka.Brokers, Transport: transport, Bounds: bounds(r.policy, cfg.Kafka), Mode: cfg.TopicBudget, Metrics: d.Metrics(), Log: log,
 	})
 	if err != nil {
 		return err
@@ -94,27 +86,51 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	}
 	d.OnStop("dead letters", 5*time.Second, func(context.Context) error { return dead.Close() })
 
-	in, err := ingest.New(ingest.Options{
-		Brokers: cfg.Kafka.Brokers, Transport: transport, Dialer: dialer, Group: cfg.Group,
-		Topics: [event.NumKinds]string{
-			event.Request: cfg.Kafka.TopicRequest, event.Audit: cfg.Kafka.TopicAudit, event.Security: cfg.Kafka.TopicSecurity,
-		},
-		DeadTopic: cfg.Kafka.TopicDead, Dead: dead,
-		Policy: p, PolicyVersion: p.Version,
-		NewRedactor: func() (ingest.Redactor, error) {
-			return redact.New(redact.Options{Keys: keys, Countries: countries, PolicyVersion: p.Version})
-		},
-		Digest: keys.Digest, Storage: storage{db},
+	in, err := ingest.New(r.options(cfg, ingest.Options{
+		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db},
 		Health: d.Health(), Metrics: d.Metrics(), Log: log,
-		BatchRows: cfg.BatchRows, BatchBytes: int(cfg.BatchBytes), BatchAge: cfg.BatchAge, FetchBytes: int(cfg.FetchBytes),
-		StopTimeout: cfg.StopTimeout,
-	})
+	}))
 	if err != nil {
 		return err
 	}
 	// Run bounds its own stop; this limit is only for one that ignores it.
 	d.Go("ingester", cfg.StopTimeout+2*time.Second, in.Run)
 	return nil
+}
+
+// route is what decides about events on their way.
+type route struct {
+	policy    *policy.Policy
+	keys      *redact.Keys
+	countries *geo.DB
+}
+
+// options adds to an ingester's options what the settings and the route decide.
+func (r route) options(cfg config.Ingest, o ingest.Options) ingest.Options {
+	o.Brokers, o.Group = cfg.Kafka.Brokers, cfg.Group
+	o.Topics = [event.NumKinds]string{
+		event.Request: cfg.Kafka.TopicRequest, event.Audit: cfg.Kafka.TopicAudit, event.Security: cfg.Kafka.TopicSecurity,
+	}
+	o.DeadTopic, o.Digest = cfg.Kafka.TopicDead, r.keys.Digest
+	o.Policy, o.PolicyVersion = r.policy, r.policy.Version
+	o.NewRedactor = func() (ingest.Redactor, error) {
+		return redact.New(redact.Options{Keys: r.keys, Countries: r.countries, PolicyVersion: r.policy.Version})
+	}
+	o.BatchRows, o.BatchBytes, o.BatchAge, o.FetchBytes = cfg.BatchRows, int(cfg.BatchBytes), cfg.BatchAge, int(cfg.FetchBytes)
+	o.StopTimeout = cfg.StopTimeout
+	return o
+}
+
+// loadRoute reads what decides about events.
+func loadRoute(cfg config.Ingest) (r route, err error) {
+	if r.policy, err = policy.Load(cfg.PolicyFile); err != nil {
+		return r, err
+	}
+	if r.keys, err = redact.ParseKeys(string(cfg.SubjectKeys)); err != nil {
+		return r, fmt.Errorf("SUBJECT_KEYS: %w", err)
+	}
+	r.countries, err = geo.Open(cfg.GeoIPDB)
+	return r, err
 }
 
 // storage gives the ingester its batches in the store's own type.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/ingest"
-	"github.com/lethe-audit/lethe/internal/ledger"
 	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/internal/publish"
 	"github.com/lethe-audit/lethe/internal/store"
@@ -16,8 +15,9 @@ import (
 )
 
 // Verify proves the ledger of the ingester that runs with these settings and
-// prints the report. It returns whether nothing was found.
-func Verify(ctx context.Context, cfg config.Ingest, out io.Writer) (ok bool, err error) {
+// prints the report. It returns whether nothing was found. A run that is not full
+// takes the word of stamps, but for those that the seed chooses.
+func Verify(ctx context.Context, cfg config.Ingest, full bool, seed uint64, out io.Writer) (ok bool, err error) {
 	p, err := policy.Load(cfg.PolicyFile)
 	if err != nil {
 		return false, err
@@ -41,12 +41,12 @@ func Verify(ctx context.Context, cfg config.Ingest, out io.Writer) (ok bool, err
 		periods[c.Retention] = policy.Period{Months: c.Months, Days: c.Days, Sentinel: c.Sentinel}
 	}
 	report, err := verify.Run(ctx, verify.Options{
-		Storage: proof{db}, Kafka: survey, Grace: p.Grace, Now: time.Now,
-		Expiry: func(class string, from time.Time) time.Time {
+		Ledger: db, Rows: db, Stamps: db, Kafka: survey, Grace: p.Grace, Now: time.Now, Full: full, Seed: seed,
+		Period: func(class string) verify.Period {
 			if period, ok := periods[class]; ok {
-				return period.End(from)
+				return period
 			}
-			return policy.Sentinel // as the tables' own expiry has it
+			return policy.Period{Sentinel: true} // as the tables' own expiry has it
 		},
 	})
 	if err != nil {
@@ -106,39 +106,4 @@ func NewEpoch(ctx context.Context, cfg config.Ingest, topic string, out io.Write
 	}
 	_, err = fmt.Fprintf(out, "%s begins epoch %d: %d partitions are read from the start of their logs\n", topic, entries[0].Epoch, len(entries))
 	return err
-}
-
-// proof reads the store's buckets one after another.
-type proof struct{ *store.Store }
-
-func (p proof) Rows(ctx context.Context, eras []ledger.Era, found func(ledger.Found)) (buckets int, repeats uint64, err error) {
-	all, err := p.Buckets(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	for _, b := range all {
-		counted, err := p.Find(ctx, b, eras)
-		if err != nil {
-			return 0, 0, err
-		}
-		for _, f := range counted {
-			found(f)
-		}
-		n, err := p.Repeats(ctx, b)
-		if err != nil {
-			return 0, 0, err
-		}
-		repeats += n
-	}
-	return len(all), repeats, nil
-}
-
-func (p proof) Deliveries(ctx context.Context, eras []ledger.Era, era int, partition int32, r ledger.Range) (all []ledger.Delivery, err error) {
-	for d, err := range p.Store.Deliveries(ctx, eras, era, partition, r) {
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, d)
-	}
-	return all, nil
 }

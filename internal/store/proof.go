@@ -2,12 +2,15 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"strconv"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/ledger"
@@ -21,48 +24,106 @@ var unhurried = clickhouse.Settings{
 	"max_bytes_before_external_group_by": 256 << 20,
 }
 
-// LedgerEntries returns every entry of every cluster and epoch, in order of
-// partition and offset. An entry that was written twice may come twice.
-func (s *Store) LedgerEntries(ctx context.Context) ([]ledger.Entry, error) {
+// LedgerSpans returns when the entries of each cluster, topic and epoch were received.
+func (s *Store) LedgerSpans(ctx context.Context) ([]ledger.Span, error) {
 	const op = "read ledger"
-	rows, err := s.conn.Query(s.bounded(ctx, unhurried), `SELECT cluster, topic, epoch, partition, first, last, generation,
-			toUnixTimestamp64Milli(received_at), policy_version, stored, dead, expired, suppressed, lost, absent,
-			other.first, other.last, arrayMap(o -> toString(o), other.outcome),
-			arrayMap(t -> toString(t), cells.table), arrayMap(r -> toString(r), cells.retention),
-			arrayMap(d -> toInt32(d), cells.day), cells.rows, cells.digest
-		FROM ingest_ledger ORDER BY cluster, topic, epoch, partition, first, last, generation, received_at`)
+	rows, err := s.conn.Query(s.bounded(ctx, unhurried), `SELECT cluster, topic, epoch,
+			toUnixTimestamp64Milli(min(received_at)), toUnixTimestamp64Milli(max(received_at))
+		FROM ingest_ledger GROUP BY cluster, topic, epoch`)
 	if err != nil {
 		return nil, wrap(op, err)
 	}
 	defer rows.Close()
-	var entries []ledger.Entry
+	var all []ledger.Span
 	for rows.Next() {
-		var e ledger.Entry
-		var received int64
-		var firsts, lasts []int64
-		var outcomes, tables, classes []string
-		var days []int32
-		var counts, digests []uint64
-		if err := rows.Scan(&e.Cluster, &e.Topic, &e.Epoch, &e.Partition.Partition, &e.First, &e.Last, &e.Generation, &received, &e.PolicyVersion,
-			&e.Counts[ledger.Stored], &e.Counts[ledger.Dead], &e.Counts[ledger.Expired],
-			&e.Counts[ledger.Suppressed], &e.Counts[ledger.Lost], &e.Counts[ledger.Absent],
-			&firsts, &lasts, &outcomes, &tables, &classes, &days, &counts, &digests); err != nil {
+		var l ledger.Span
+		var first, last int64
+		if err := rows.Scan(&l.Cluster, &l.Topic, &l.Epoch, &first, &last); err != nil {
 			return nil, wrap(op, err)
 		}
-		e.ReceivedAt = time.UnixMilli(received).UTC()
-		for i := range firsts {
-			o, ok := ledger.ParseOutcome(outcomes[i])
-			if !ok {
-				return nil, fmt.Errorf("%s: an entry holds an unknown outcome", op)
-			}
-			e.Other = append(e.Other, ledger.Run{First: firsts[i], Last: lasts[i], Outcome: o})
-		}
-		for i := range tables {
-			e.Cells = append(e.Cells, ledger.Cell{Table: tables[i], Retention: classes[i], Day: days[i], Rows: counts[i], Digest: digests[i]})
-		}
-		entries = append(entries, e)
+		l.First, l.Last = time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
+		all = append(all, l)
 	}
-	return entries, wrap(op, rows.Err())
+	return all, wrap(op, rows.Err())
+}
+
+// Entries reads the entries of every cluster and epoch, in order of partition
+// and offset, one after another and without their cells. With days it reads
+// those that have a cell in them, and all cells of these. An entry that was written twice may come
+// twice.
+func (s *Store) Entries(ctx context.Context, days *ledger.Days) iter.Seq2[ledger.Entry, error] {
+	return func(yield func(ledger.Entry, error) bool) {
+		const op = "read ledger"
+		q := query{}
+		cells, where := "emptyArrayString(), emptyArrayString(), emptyArrayInt32(), emptyArrayUInt64(), emptyArrayUInt64()", ""
+		if days != nil {
+			cells = `arrayMap(t -> toString(t), cells.table), arrayMap(r -> toString(r), cells.retention),
+			arrayMap(d -> toInt32(d), cells.day), cells.rows, cells.digest`
+			where = " WHERE " + q.touches(*days)
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		settings := maps.Clone(unhurried)
+		settings["max_block_size"] = 8192 // what is in memory at a time: an entry holds arrays
+		rows, err := s.conn.Query(s.bounded(ctx, settings), `SELECT cluster, topic, epoch, partition, first, last, generation,
+			toUnixTimestamp64Milli(received_at), policy_version, stored, dead, expired, suppressed, lost, absent,
+			other.first, other.last, arrayMap(o -> toString(o), other.outcome), `+cells+`
+		FROM ingest_ledger`+where+` ORDER BY cluster, topic, epoch, partition, first, last, generation, received_at`, q.params...)
+		if err != nil {
+			yield(ledger.Entry{}, wrap(op, err))
+			return
+		}
+		defer rows.Close()
+		for rows.Next() {
+			e, err := scanEntry(rows)
+			if err != nil {
+				yield(e, fmt.Errorf("%s: %w", op, err))
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(ledger.Entry{}, wrap(op, err))
+		}
+	}
+}
+
+func scanEntry(rows driver.Rows) (e ledger.Entry, err error) {
+	var received int64
+	var firsts, lasts []int64
+	var outcomes, tables, classes []string
+	var days []int32
+	var counts, digests []uint64
+	if err := rows.Scan(&e.Cluster, &e.Topic, &e.Epoch, &e.Partition.Partition, &e.First, &e.Last, &e.Generation, &received, &e.PolicyVersion,
+		&e.Counts[ledger.Stored], &e.Counts[ledger.Dead], &e.Counts[ledger.Expired],
+		&e.Counts[ledger.Suppressed], &e.Counts[ledger.Lost], &e.Counts[ledger.Absent],
+		&firsts, &lasts, &outcomes, &tables, &classes, &days, &counts, &digests); err != nil {
+		return e, err
+	}
+	e.ReceivedAt = time.UnixMilli(received).UTC()
+	for i := range firsts {
+		o, ok := ledger.ParseOutcome(outcomes[i])
+		if !ok {
+			return e, errors.New("an entry holds an unknown outcome")
+		}
+		e.Other = append(e.Other, ledger.Run{First: firsts[i], Last: lasts[i], Outcome: o})
+	}
+	for i := range tables {
+		e.Cells = append(e.Cells, ledger.Cell{Table: tables[i], Retention: classes[i], Day: days[i], Rows: counts[i], Digest: digests[i]})
+	}
+	return e, nil
+}
+
+// touches returns the condition that an entry has a cell in the days, and binds it.
+func (q *query) touches(d ledger.Days) string {
+	q.bind("cell_table", d.Table)
+	q.bind("cell_class", d.Retention)
+	q.bind("cell_first", strconv.Itoa(int(d.First)))
+	q.bind("cell_end", strconv.Itoa(int(d.End)))
+	return `arrayExists((t, r, d) -> t = {cell_table:String} AND r = {cell_class:String} AND toInt32(d) >= {cell_first:Int32} AND toInt32(d) < {cell_end:Int32},
+		cells.table, cells.retention, cells.day)`
 }
 
 // Class is a stored retention class as the database knows it.
@@ -92,38 +153,6 @@ func (s *Store) Classes(ctx context.Context) ([]Class, error) {
 	return all, wrap("read classes", rows.Err())
 }
 
-// Bucket is one partition of one table: a retention class and the days or the
-// month that fall due together.
-type Bucket struct {
-	Kind      event.Kind
-	Retention string
-	First     int32 // days since 1970-01-01
-}
-
-// Buckets returns the buckets that hold rows.
-func (s *Store) Buckets(ctx context.Context) ([]Bucket, error) {
-	var all []Bucket
-	for _, kind := range event.Kinds {
-		rows, err := s.conn.Query(s.bounded(ctx, unhurried), "SELECT toString(retention_class), toInt32(bucket) FROM "+kind.Table()+" GROUP BY retention_class, bucket ORDER BY retention_class, bucket")
-		if err != nil {
-			return nil, wrap("list buckets", err)
-		}
-		for rows.Next() {
-			b := Bucket{Kind: kind}
-			if err := rows.Scan(&b.Retention, &b.First); err != nil {
-				rows.Close()
-				return nil, wrap("list buckets", err)
-			}
-			all = append(all, b)
-		}
-		rows.Close()
-		if err := rows.Err(); err != nil {
-			return nil, wrap("list buckets", err)
-		}
-	}
-	return all, nil
-}
-
 const (
 	digest = `xxHash64(concat(source, '\0', id, '\0', toString(src_offset)))`
 	day    = "toInt32(intDiv(toUInt32(retained_from), 86400))"
@@ -142,27 +171,29 @@ func (q *query) eras(eras []ledger.Era) {
 		clickhouse.Named("epochs", epochs), clickhouse.Named("from", from))
 }
 
-// Find counts the rows of a bucket between the bounds of the ledger's entries,
-// expired ones included: what is in the table is counted, whoever may read it. Eras MUST be in order of
-// time for each topic.
-func (s *Store) Find(ctx context.Context, b Bucket, eras []ledger.Era) ([]ledger.Found, error) {
+// Find counts the rows of a bucket between the bounds of the entries that have a
+// cell in the days, expired ones included: what is in the table is counted, whoever
+// may read it. With deliveries it counts each delivery once, which costs more.
+// Eras MUST be in order of time for each topic.
+func (s *Store) Find(ctx context.Context, bucket, days ledger.Days, eras []ledger.Era, deliveries bool) ([]ledger.Found, error) {
 	const op = "count rows"
 	q := query{}
-	q.bind("class", b.Retention)
-	q.bind("bucket", strconv.Itoa(int(b.First)))
 	q.eras(eras)
+	source := "SELECT " + rowEra + " AS era, src_partition, src_offset, " + day + " AS day, " + digest + " AS digest\n    FROM " + bucket.Table + " WHERE " + q.bucket(bucket)
+	if deliveries {
+		source += " GROUP BY era, src_partition, src_offset, day, digest" // unlike DISTINCT it can do it on disk
+	}
 	rows, err := s.conn.Query(s.bounded(ctx, unhurried), `
 SELECT toInt32(r.era) - 1, r.src_partition, r.day, count(), sumWithOverflow(r.digest), min(r.src_offset), max(r.src_offset)
 FROM
 (
-    SELECT `+rowEra+` AS era, src_partition, src_offset, `+day+` AS day, `+digest+` AS digest
-    FROM `+b.Kind.Table()+` WHERE retention_class = {class:String} AND bucket = toDate({bucket:Int32})
+    `+source+`
 ) AS r
 ASOF LEFT JOIN
 (
     SELECT DISTINCT era, partition, arrayJoin([first, last + 1]) AS bound
     FROM (SELECT partition, first, last, arrayFirstIndex((c, t, e) -> c = cluster AND t = topic AND e = epoch,
-        {clusters:Array(String)}, {topics:Array(String)}, {epochs:Array(UInt32)}) AS era FROM ingest_ledger)
+        {clusters:Array(String)}, {topics:Array(String)}, {epochs:Array(UInt32)}) AS era FROM ingest_ledger WHERE `+q.touches(days)+`)
 ) AS l
 ON r.era = l.era AND r.src_partition = l.partition AND r.src_offset >= l.bound
 GROUP BY r.era, r.src_partition, r.day, l.bound
@@ -173,7 +204,7 @@ ORDER BY r.era, r.src_partition, min(r.src_offset)`, q.params...)
 	defer rows.Close()
 	var all []ledger.Found
 	for rows.Next() {
-		f := ledger.Found{Cell: ledger.Cell{Table: b.Kind.Table(), Retention: b.Retention}}
+		f := ledger.Found{Cell: ledger.Cell{Table: bucket.Table, Retention: bucket.Retention}}
 		var era int64
 		if err := rows.Scan(&era, &f.Partition, &f.Day, &f.Rows, &f.Digest, &f.First, &f.Last); err != nil {
 			return nil, wrap(op, err)
@@ -184,14 +215,21 @@ ORDER BY r.era, r.src_partition, min(r.src_offset)`, q.params...)
 	return all, wrap(op, rows.Err())
 }
 
+// bucket returns the condition that a row is in the bucket that begins with the days, and binds it.
+func (q *query) bucket(d ledger.Days) string {
+	q.bind("class", d.Retention)
+	q.bind("bucket", strconv.Itoa(int(d.First)))
+	return "retention_class = {class:String} AND bucket = toDate({bucket:Int32})"
+}
+
 // Deliveries returns the deliveries of one partition in one era whose offsets
-// lie in the range, of all tables, each once.
-func (s *Store) Deliveries(ctx context.Context, eras []ledger.Era, era int, partition int32, r ledger.Range) iter.Seq2[ledger.Delivery, error] {
+// lie in the range, of these buckets, each once.
+func (s *Store) Deliveries(ctx context.Context, buckets []ledger.Bucket, eras []ledger.Era, era int, partition int32, r ledger.Range) iter.Seq2[ledger.Delivery, error] {
 	return func(yield func(ledger.Delivery, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		for _, kind := range event.Kinds {
-			more, err := s.deliveries(ctx, kind, eras, era, partition, r, yield)
+			more, err := s.deliveries(ctx, kind, buckets, eras, era, partition, r, yield)
 			if err != nil {
 				yield(ledger.Delivery{}, wrap("read deliveries", err))
 			}
@@ -202,8 +240,20 @@ func (s *Store) Deliveries(ctx context.Context, eras []ledger.Era, era int, part
 	}
 }
 
-func (s *Store) deliveries(ctx context.Context, kind event.Kind, eras []ledger.Era, era int, partition int32, r ledger.Range, yield func(ledger.Delivery, error) bool) (bool, error) {
+func (s *Store) deliveries(ctx context.Context, kind event.Kind, buckets []ledger.Bucket, eras []ledger.Era, era int, partition int32, r ledger.Range, yield func(ledger.Delivery, error) bool) (bool, error) {
+	var classes []string
+	var firsts []int32
+	for _, b := range buckets {
+		if b.Table == kind.Table() {
+			classes, firsts = append(classes, b.Retention), append(firsts, b.First)
+		}
+	}
+	if len(classes) == 0 {
+		return true, nil
+	}
 	q := query{}
+	q.add("(retention_class, bucket) IN (SELECT c, toDate(f) FROM (SELECT {classes:Array(String)} AS c, {firsts:Array(Int32)} AS f) ARRAY JOIN c, f)")
+	q.params = append(q.params, clickhouse.Named("classes", classes), clickhouse.Named("firsts", firsts))
 	q.equal("src_topic", "topic", eras[era].Topic)
 	q.add("src_partition = {partition:Int32} AND src_offset BETWEEN {first:Int64} AND {last:Int64} AND " + rowEra + " = {era:UInt32}")
 	q.bind("partition", strconv.Itoa(int(partition)))
@@ -230,11 +280,9 @@ func (s *Store) deliveries(ctx context.Context, kind event.Kind, eras []ledger.E
 
 // Repeats counts the rows of a bucket whose event is there already: rows less
 // distinct (source, id, time).
-func (s *Store) Repeats(ctx context.Context, b Bucket) (n uint64, err error) {
+func (s *Store) Repeats(ctx context.Context, days ledger.Days) (n uint64, err error) {
 	q := query{}
-	q.bind("class", b.Retention)
-	q.bind("bucket", strconv.Itoa(int(b.First)))
-	err = s.conn.QueryRow(s.bounded(ctx, unhurried), "SELECT toUInt64(count() - uniqExact(source, id, occurred_at)) FROM "+b.Kind.Table()+
-		" WHERE retention_class = {class:String} AND bucket = toDate({bucket:Int32})", q.params...).Scan(&n)
+	text := "SELECT toUInt64(count() - uniqExact(source, id, occurred_at)) FROM " + days.Table + " WHERE " + q.bucket(days)
+	err = s.conn.QueryRow(s.bounded(ctx, unhurried), text, q.params...).Scan(&n)
 	return n, wrap("count repeats", err)
 }

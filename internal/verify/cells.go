@@ -3,9 +3,7 @@ package verify
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/ledger"
@@ -19,6 +17,8 @@ type cellKey struct {
 
 func keyOf(c ledger.Cell) cellKey { return cellKey{c.Table, c.Retention, c.Day} }
 
+func (k cellKey) date() string { return date(k.day).Format(time.DateOnly) }
+
 type amount struct{ rows, digest uint64 }
 
 // age says what may be left of a cell.
@@ -31,19 +31,117 @@ const (
 )
 
 func (c *check) age(k cellKey) age {
-	from := time.Unix(int64(k.day)*86400, 0).UTC()
+	p, from := c.o.Period(k.class), date(k.day)
 	switch {
-	case c.ended.Before(c.o.Expiry(k.class, from)):
+	case c.ended.Before(p.End(from)):
 		return whole
-	case c.began.Before(c.o.Expiry(k.class, from.Add(86399*time.Second)).Add(c.o.Grace)):
+	case c.began.Before(p.End(from.Add(day - time.Second)).Add(c.o.Grace)):
 		return partly
 	}
 	return overdue
 }
 
-// cells compares the rows of every entry with its cells.
-func (c *check) cells(ctx context.Context, p *part) error {
-	slices.SortFunc(p.found, func(a, b ledger.Found) int { return cmp.Compare(a.First, b.First) })
+// part is what a group has of one partition.
+type part struct {
+	ledger.Partition
+	key
+	entries []ledger.Entry
+	found   []ledger.Found
+}
+
+// reading is a group while it is compared.
+type reading struct {
+	*group
+	parts map[key]*part
+}
+
+func (g *reading) holds(k cellKey) bool {
+	return k.table == g.Table && k.class == g.Retention && k.day >= g.First && k.day < g.End
+}
+
+// group reads the entries and the rows of a group of buckets and compares them.
+func (c *check) group(ctx context.Context, of *group) error {
+	g := &reading{of, make(map[key]*part)}
+	for e, err := range c.o.Ledger.Entries(ctx, &g.Days) {
+		if err != nil {
+			return err
+		}
+		if era, ok := c.numbers[life{e.Cluster, e.Topic, e.Epoch}]; ok {
+			p := c.part(g, key{era, e.Partition.Partition})
+			p.entries = append(p.entries, e)
+		}
+	}
+	for _, b := range g.buckets {
+		found, err := c.o.Rows.Find(ctx, b, g.Days, c.eras, false)
+		if err != nil {
+			return err
+		}
+		c.odd(b, found)
+		c.take(g, b, found)
+		repeats, err := c.o.Rows.Repeats(ctx, b)
+		if err != nil {
+			return err
+		}
+		c.report.Repeats += repeats
+		c.report.Buckets++
+	}
+	c.ended = c.o.Now()
+	if err := c.deliveries(ctx, g); err != nil {
+		return err
+	}
+	for _, k := range sorted(g.parts, func(a, b key) int { return cmp.Or(cmp.Compare(a.era, b.era), cmp.Compare(a.partition, b.partition)) }) {
+		if err := c.cells(ctx, g, g.parts[k]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *check) part(g *reading, k key) *part {
+	p := g.parts[k]
+	if p == nil {
+		p = &part{Partition: c.partition(k), key: k}
+		g.parts[k] = p
+	}
+	return p
+}
+
+// odd counts what was found in a bucket, and names what can be in no cell of it.
+func (c *check) odd(b ledger.Days, found []ledger.Found) {
+	for _, f := range found {
+		c.report.Rows += f.Rows
+		var x *Finding
+		switch {
+		case f.Era < 0 || f.Era >= len(c.eras):
+			x = c.find("unknown", ledger.Partition{Partition: f.Partition}, f.First, f.Last, "%d rows in %s of a topic that the ledger does not know", f.Rows, f.Table)
+		case f.Day < b.First || f.Day >= b.End:
+			x = c.find("unexpected", c.partition(key{f.Era, f.Partition}), f.First, f.Last, "%d rows are in the bucket of %s, which is not that of their day", f.Rows, date(b.First).Format(time.DateOnly))
+		default:
+			continue
+		}
+		x.Class, x.Day = f.Retention, keyOf(f.Cell).date()
+		c.doubtful[ledger.Bucket{Table: b.Table, Retention: b.Retention, First: b.First}] = true
+	}
+}
+
+// take keeps what was found in the cells of a bucket.
+func (c *check) take(g *reading, b ledger.Days, found []ledger.Found) {
+	for _, f := range found {
+		if f.Era >= 0 && f.Era < len(c.eras) && f.Day >= b.First && f.Day < b.End {
+			p := c.part(g, key{f.Era, f.Partition})
+			p.found = append(p.found, f)
+		}
+	}
+	for _, p := range g.parts {
+		slices.SortFunc(p.found, func(a, b ledger.Found) int { return cmp.Compare(a.First, b.First) })
+	}
+}
+
+// doubt keeps the bucket of a cell from being stamped.
+func (c *check) doubt(k cellKey) { c.doubtful[c.bucketOf(k.table, k.class, k.day)] = true }
+
+// each calls f with every entry, what it should have in the group and what is there.
+func (c *check) each(g *reading, p *part, f func(e *ledger.Entry, want, got map[cellKey]amount, shared bool) error) error {
 	reach := int64(-1 << 62) // the last offset of the entries before
 	for i := range p.entries {
 		e := &p.entries[i]
@@ -54,7 +152,9 @@ func (c *check) cells(ctx context.Context, p *part) error {
 		reach = max(reach, e.Last)
 		want, got := make(map[cellKey]amount), make(map[cellKey]amount)
 		for _, cell := range e.Cells {
-			want[keyOf(cell)] = amount{cell.Rows, cell.Digest}
+			if g.holds(keyOf(cell)) {
+				want[keyOf(cell)] = amount{cell.Rows, cell.Digest}
+			}
 		}
 		at, _ := slices.BinarySearchFunc(p.found, e.First, func(f ledger.Found, o int64) int { return cmp.Compare(f.First, o) })
 		for ; at < len(p.found) && p.found[at].First <= e.Last; at++ {
@@ -62,176 +162,139 @@ func (c *check) cells(ctx context.Context, p *part) error {
 			a := got[keyOf(f.Cell)]
 			got[keyOf(f.Cell)] = amount{a.rows + f.Rows, a.digest + f.Digest}
 		}
-		if c.agree(want, got, shared) {
-			continue
-		}
-		if err := c.examine(ctx, p, e, want, shared); err != nil {
+		if err := f(e, want, got, shared); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// deliveries counts the buckets again that have rows too many, each delivery
+// once: repeats that ClickHouse has not merged yet hide nothing then.
+func (c *check) deliveries(ctx context.Context, g *reading) error {
+	crowded := make(map[int32]bool) // by the first day
+	for _, p := range g.parts {
+		_ = c.each(g, p, func(_ *ledger.Entry, want, got map[cellKey]amount, _ bool) error {
+			for k, a := range got {
+				if a.rows > want[k].rows {
+					crowded[c.bucketOf(k.table, k.class, k.day).First] = true
+				}
+			}
+			return nil
+		})
+	}
+	for _, b := range g.buckets {
+		if !crowded[b.First] {
+			continue
+		}
+		for _, p := range g.parts {
+			p.found = slices.DeleteFunc(p.found, func(f ledger.Found) bool { return f.Day >= b.First && f.Day < b.End })
+		}
+		found, err := c.o.Rows.Find(ctx, b, g.Days, c.eras, true)
+		if err != nil {
+			return err
+		}
+		c.take(g, b, found)
+	}
+	return nil
+}
+
+// cells compares the rows of every entry of a partition with its cells.
+func (c *check) cells(ctx context.Context, g *reading, p *part) error {
+	c.late(p)
+	c.strangers(p)
+	return c.each(g, p, func(e *ledger.Entry, want, got map[cellKey]amount, shared bool) error {
+		if c.agree(want, got) {
+			return nil
+		}
+		return c.examine(ctx, p, e, got, shared)
+	})
+}
+
+// late names the rows that outlived their expiry and the grace.
+func (c *check) late(p *part) {
+	offsets, rows := make(map[cellKey][]ledger.Range), make(map[cellKey]uint64)
+	for _, f := range p.found {
+		if k := keyOf(f.Cell); c.age(k) == overdue {
+			offsets[k] = append(offsets[k], ledger.Range{First: f.First, Last: f.Last})
+			rows[k] += f.Rows
+		}
+	}
+	for _, k := range sorted(offsets, compareCells) {
+		c.name(p.Partition, "late", k, offsets[k], "%d rows are past their expiry and the grace", rows[k])
+	}
+}
+
+// strangers finds rows that no entry of the group speaks of.
+func (c *check) strangers(p *part) {
+	i, reach := 0, int64(-1<<62)
+	for _, f := range p.found {
+		for ; i < len(p.entries) && p.entries[i].First <= f.First; i++ {
+			reach = max(reach, p.entries[i].Last)
+		}
+		switch a := c.accounts[p.key]; {
+		case f.First <= reach:
+		case a != nil && a.covers(f.First):
+			c.name(p.Partition, "unexpected", keyOf(f.Cell), []ledger.Range{{First: f.First, Last: f.Last}},
+				"%d rows are there of a class and day in which the ledger has none", f.Rows)
+		default:
+			c.beyond = append(c.beyond, f)
+			c.doubt(keyOf(f.Cell))
+		}
+	}
+}
+
+// unaccounted looks at the rows that the whole ledger does not speak of.
+func (c *check) unaccounted() {
+	for _, f := range c.beyond {
+		p, end := c.partition(key{f.Era, f.Partition}), int64(0)
+		if a := c.accounts[key{f.Era, f.Partition}]; a != nil {
+			end = a.Next
+		}
+		b, ok := c.bounds[kafkaID(p)]
+		if f.First >= end && c.newest[p.Topic] == f.Era && ok && f.Last < b.End {
+			c.report.InFlight += f.Rows
+			continue
+		}
+		c.name(p, "unaccounted", keyOf(f.Cell), []ledger.Range{{First: f.First, Last: f.Last}}, "%d rows in %s that no entry of the ledger speaks of", f.Rows, f.Table)
+	}
+}
+
 // agree reports that the counts leave nothing to be looked at more closely.
-// Where deliveries overlap (shared), the rows of the others come on top.
-func (c *check) agree(want, got map[cellKey]amount, shared bool) bool {
+func (c *check) agree(want, got map[cellKey]amount) bool {
 	for k, w := range want {
 		g := got[k]
-		switch c.age(k) {
-		case whole:
-			if g != w && (!shared || g.rows <= w.rows) {
-				return false
-			}
-		case partly:
-			if g.rows > w.rows && !shared {
-				return false
-			}
-		case overdue:
-			if g.rows > 0 {
-				return false
-			}
+		if a := c.age(k); a == whole && g != w || a == partly && g.rows > w.rows {
+			return false
 		}
 	}
 	for k := range got {
-		if _, ok := want[k]; !ok && !shared {
+		if _, ok := want[k]; !ok {
 			return false
 		}
 	}
 	return true
 }
 
-// examine reads the deliveries of an entry one by one.
-func (c *check) examine(ctx context.Context, p *part, e *ledger.Entry, want map[cellKey]amount, shared bool) error {
-	all, err := c.o.Storage.Deliveries(ctx, c.eras, p.era, p.Partition.Partition, ledger.Range{First: e.First, Last: e.Last})
-	if err != nil {
-		return err
-	}
-	got := make(map[cellKey]amount)
-	digests := make(map[int64]uint64)
-	var present, twice, strangers []ledger.Range
-	offsets := make(map[cellKey][]ledger.Range)
-	for _, d := range all {
-		k, one := keyOf(d.Cell), ledger.Range{First: d.Offset, Last: d.Offset}
-		a := got[k]
-		got[k] = amount{a.rows + 1, a.digest + d.Digest}
-		offsets[k] = append(offsets[k], one)
-		if other, ok := digests[d.Offset]; ok && other != d.Digest {
-			twice = append(twice, one)
-		}
-		digests[d.Offset] = d.Digest
-		present = append(present, one)
-		if !shared && slices.ContainsFunc(e.Other, func(r ledger.Run) bool { return r.First <= d.Offset && d.Offset <= r.Last }) {
-			strangers = append(strangers, one)
-		}
-	}
-	before := len(c.report.Findings)
-	for _, r := range ledger.Unite(twice) {
-		c.find("unexpected", p.Partition, r.First, r.Last, "two different events are stored under each of these offsets")
-	}
-	for _, r := range ledger.Unite(strangers) {
-		c.find("unexpected", p.Partition, r.First, r.Last, "rows are stored although the ledger says that they were not")
-	}
-	named := len(c.report.Findings) > before // rows too many have their explanation
-
-	short := make(map[cellKey]uint64)
-	expired := false
-	for _, k := range sorted(want) {
-		w, g := want[k], got[k]
-		text := ""
-		switch a := c.age(k); {
-		case a == overdue && g.rows > 0:
-			c.name(p, "late", k, offsets[k], "%d rows are past their expiry and the grace", g.rows)
-		case a != whole:
-			expired = expired || g.rows < w.rows
-			if g.rows > w.rows && !shared && !named {
-				text = fmt.Sprintf("%d rows at most were expected, %d are there", w.rows, g.rows)
-			}
-		case g.rows < w.rows:
-			short[k] = w.rows - g.rows
-		case shared && g.rows > w.rows:
-		case g.rows > w.rows && !named:
-			text = fmt.Sprintf("%d rows were stored, %d are there", w.rows, g.rows)
-		case g.rows == w.rows && g.digest != w.digest && !named:
-			x := c.find("digest", p.Partition, e.First, e.Last, "%d rows are there but they are not those of the ledger: digest %016x instead of %016x", g.rows, g.digest, w.digest)
-			x.Class, x.Day = k.class, date(k.day)
-		}
-		if text != "" {
-			c.name(p, "unexpected", k, offsets[k], "%s", text)
-		}
-	}
-	for _, k := range sorted(got) {
-		if _, ok := want[k]; !ok && !shared && !named {
-			c.name(p, "unexpected", k, offsets[k], "%d rows are there of a class and day in which the ledger has none", got[k].rows)
-		}
-	}
-	if len(short) > 0 {
-		c.missing(p, e, present, short, expired)
-	}
-	return nil
-}
-
 // name makes one finding per range of offsets.
-func (c *check) name(p *part, kind string, k cellKey, offsets []ledger.Range, format string, args ...any) {
+func (c *check) name(p ledger.Partition, kind string, k cellKey, offsets []ledger.Range, format string, args ...any) {
+	c.doubt(k)
 	for _, r := range ledger.Unite(offsets) {
-		x := c.find(kind, p.Partition, r.First, r.Last, format, args...)
-		x.Class, x.Day = k.class, date(k.day)
+		x := c.find(kind, p, r.First, r.Last, format, args...)
+		x.Class, x.Day = k.class, k.date()
 	}
 }
 
-// missing names the offsets of an entry that are stored, says the ledger, and
-// are not there. Which of them is of which cell cannot be known where more than one is short.
-func (c *check) missing(p *part, e *ledger.Entry, present []ledger.Range, short map[cellKey]uint64, expired bool) {
-	for _, r := range e.Other {
-		present = append(present, ledger.Range{First: r.First, Last: r.Last})
-	}
-	present = append(present, ledger.Range{First: e.First - 1, Last: e.First - 1}, ledger.Range{First: e.Last + 1, Last: e.Last + 1})
-	absent := ledger.Between(ledger.Unite(present))
-	var classes, days []string
-	total := uint64(0)
-	for _, k := range sorted(short) {
-		classes, days = append(classes, k.class), append(days, date(k.day))
-		total += short[k]
-	}
-	class, day := strings.Join(slices.Compact(classes), ", "), strings.Join(slices.Compact(days), ", ")
-	text := "%d rows of entry %d-%d, received %s, are not there"
-	if expired {
-		text += "; some of these offsets have expired instead"
-	}
-	if len(absent) == 0 { // their offsets are taken by other rows
-		absent = []ledger.Range{{First: e.First, Last: e.Last}}
-	}
-	for _, r := range absent {
-		x := c.find("missing", p.Partition, r.First, r.Last, text, total, e.First, e.Last, e.ReceivedAt.UTC().Format(time.DateTime))
-		x.Class, x.Day = class, day
-	}
+func compareCells(a, b cellKey) int {
+	return cmp.Or(cmp.Compare(a.table, b.table), cmp.Compare(a.class, b.class), cmp.Compare(a.day, b.day))
 }
 
 // sorted returns the keys in order.
-func sorted[V any](m map[cellKey]V) []cellKey {
-	keys := make([]cellKey, 0, len(m))
+func sorted[K comparable, V any](m map[K]V, order func(a, b K) int) []K {
+	keys := make([]K, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}
-	slices.SortFunc(keys, func(a, b cellKey) int {
-		return cmp.Or(cmp.Compare(a.table, b.table), cmp.Compare(a.class, b.class), cmp.Compare(a.day, b.day))
-	})
+	slices.SortFunc(keys, order)
 	return keys
 }
-
-// unaccounted finds rows that no entry speaks of.
-func (c *check) unaccounted(p *part) {
-	for _, f := range p.found {
-		if slices.ContainsFunc(p.united, func(r ledger.Range) bool { return r.First <= f.First && f.First <= r.Last }) {
-			continue
-		}
-		b, ok := c.bounds[kafkaID(p.Partition)]
-		if f.First >= p.end() && c.newest[p.Topic] == p.era && ok && f.Last < b.End {
-			c.report.InFlight += f.Rows
-			continue
-		}
-		x := c.find("unaccounted", p.Partition, f.First, f.Last, "%d rows in %s that no entry of the ledger speaks of", f.Rows, f.Table)
-		x.Class, x.Day = f.Retention, date(f.Day)
-	}
-}
-
-func date(day int32) string { return time.Unix(int64(day)*86400, 0).UTC().Format(time.DateOnly) }

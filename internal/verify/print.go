@@ -34,8 +34,17 @@ func (r *Report) Print(out io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nread everything: %d ledger entries, %d rows in %d buckets, %d dead letters, in %s\n", r.Entries, r.Rows, r.Buckets, r.Letters, r.Took.Round(time.Millisecond))
-	fmt.Fprintf(out, "repeats: %d rows are of an event that is stored already; readers show one\n", r.Repeats)
+	which := fmt.Sprintf("%d of them sampled with seed %d although stamped", r.Sampled, r.Seed)
+	if r.Full {
+		which = "all there are"
+	}
+	fmt.Fprintf(out, "\nread: %d ledger entries, %d rows in %d buckets (%s), %d dead letters, in %s\n",
+		r.Entries, r.Rows, r.Buckets, which, r.Letters, r.Took.Round(time.Millisecond))
+	if b := r.Believed; b.Buckets > 0 {
+		fmt.Fprintf(out, "taken on the word of stamps: %d rows in %d buckets whose parts and ledger are what they were; the oldest stamp is of %s\n",
+			b.Rows, b.Buckets, b.Since.UTC().Format(time.DateTime))
+	}
+	fmt.Fprintf(out, "repeats: %d of the rows read are of an event that is stored already; readers show one\n", r.Repeats)
 	if r.Taken > 0 {
 		fmt.Fprintf(out, "dead letters: %d accounted, payload expired\n", r.Taken)
 	}
