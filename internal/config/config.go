@@ -133,18 +133,19 @@ type Ingest struct {
 	ClickHouse ClickHouse
 	Log        Log
 
-	TopicBudget string        `env:"KAFKA_TOPIC_BUDGET" envDefault:"check" help:"What to do about a topic whose settings let it keep a record until the policy's shortest promise is broken. check: refuse to start, with the numbers; set: change the topic's settings to what fits, which may remove old records; off: do not look, for brokers that do not keep to their settings."`
-	Group       string        `env:"KAFKA_GROUP" envDefault:"lethe-ingest" help:"Consumer group of the ingesters."`
-	PolicyFile  string        `env:"POLICY_FILE,required" help:"Policy file that decides how long everything is kept."`
-	GeoIPDB     string        `env:"GEOIP_DB,required" help:"Country database in MMDB format; it is read again when the file changes."`
-	SubjectKeys Secret        `env:"SUBJECT_KEYS,required" help:"Keys that hash e-mails and session ids, as id=key, separated by commas; each key has at least 32 bytes, in hex or base64. The first one writes, all of them find."`
-	BatchRows   int           `env:"BATCH_ROWS" envDefault:"100000" help:"Rows after which a batch is inserted."`
-	BatchBytes  Bytes         `env:"BATCH_BYTES" envDefault:"32MiB" help:"Bytes in memory after which a batch is inserted."`
-	BatchAge    time.Duration `env:"BATCH_AGE" envDefault:"1s" help:"Age at which a batch is inserted, however small."`
-	FetchBytes  Bytes         `env:"FETCH_BYTES" envDefault:"8MiB" help:"Bytes asked of a broker at a time, and held in memory, before they are worked on."`
-	MemoryLimit Bytes         `env:"MEMORY_LIMIT" envDefault:"200MiB" help:"Memory the process aims to stay below: the closer it comes, the harder the garbage collector works. Grows with BATCH_BYTES, FETCH_BYTES and the number of cores."`
-	StopTimeout time.Duration `env:"STOP_TIMEOUT" envDefault:"25s" help:"Time a stop may take: the last batch is finished or left for the next start."`
-	MetricsAddr string        `env:"METRICS_ADDR" envDefault:"127.0.0.1:9464" help:"Address of /metrics, /healthz and /readyz; profiles too where it is a loopback address."`
+	TopicBudget    string        `env:"KAFKA_TOPIC_BUDGET" envDefault:"check" help:"What to do about a topic whose settings let it keep a record until the policy's shortest promise is broken. check: refuse to start, with the numbers; set: change the topic's settings to what fits, which may remove old records; off: do not look, for brokers that do not keep to their settings."`
+	Group          string        `env:"KAFKA_GROUP" envDefault:"lethe-ingest" help:"Consumer group of the ingesters."`
+	SessionTimeout time.Duration `env:"KAFKA_SESSION_TIMEOUT" envDefault:"30s" help:"Time after which the brokers take the partitions of a silent ingester away. Shorter: sooner another goes on; longer: pauses of the machine or the network cost nothing. Brokers allow 6s to 30m unless told otherwise."`
+	PolicyFile     string        `env:"POLICY_FILE,required" help:"Policy file that decides how long everything is kept."`
+	GeoIPDB        string        `env:"GEOIP_DB,required" help:"Country database in MMDB format; it is read again when the file changes."`
+	SubjectKeys    Secret        `env:"SUBJECT_KEYS,required" help:"Keys that hash e-mails and session ids, as id=key, separated by commas; each key has at least 32 bytes, in hex or base64. The first one writes, all of them find."`
+	BatchRows      int           `env:"BATCH_ROWS" envDefault:"100000" help:"Rows after which a batch is inserted."`
+	BatchBytes     Bytes         `env:"BATCH_BYTES" envDefault:"32MiB" help:"Bytes in memory after which a batch is inserted."`
+	BatchAge       time.Duration `env:"BATCH_AGE" envDefault:"1s" help:"Age at which a batch is inserted, however small."`
+	FetchBytes     Bytes         `env:"FETCH_BYTES" envDefault:"8MiB" help:"Bytes asked of a broker at a time, and held in memory, before they are worked on."`
+	MemoryLimit    Bytes         `env:"MEMORY_LIMIT" envDefault:"200MiB" help:"Memory the process aims to stay below: the closer it comes, the harder the garbage collector works. Grows with BATCH_BYTES, FETCH_BYTES and the number of cores."`
+	StopTimeout    time.Duration `env:"STOP_TIMEOUT" envDefault:"25s" help:"Time a stop may take: the last batch is finished or left for the next start."`
+	MetricsAddr    string        `env:"METRICS_ADDR" envDefault:"127.0.0.1:9464" help:"Address of /metrics, /healthz and /readyz; profiles too where it is a loopback address."`
 }
 
 func (c *Ingest) validate(p *problems) {
@@ -162,6 +163,7 @@ func (c *Ingest) validate(p *problems) {
 	between(p, "FETCH_BYTES", c.FetchBytes, 64<<10, 1<<30)
 	between(p, "MEMORY_LIMIT", c.MemoryLimit, 64<<20, 1<<40)
 	spans(p, "BATCH_AGE", c.BatchAge, 10*time.Millisecond, 10*time.Minute)
+	spans(p, "KAFKA_SESSION_TIMEOUT", c.SessionTimeout, time.Second, 30*time.Minute)
 	spans(p, "STOP_TIMEOUT", c.StopTimeout, time.Second, 10*time.Minute)
 	address(p, "METRICS_ADDR", c.MetricsAddr)
 }

@@ -87,6 +87,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"malformed size", with("BATCH_BYTES=12canary"), []string{"BATCH_BYTES is malformed"}},
 		{"malformed bool", with("KAFKA_TLS=canary"), []string{"KAFKA_TLS is malformed: it must be true or false"}},
 		{"two at once", with("BATCH_ROWS=canary", "BATCH_AGE=canary", "KAFKA_BROKER=canary"), []string{"BATCH_ROWS", "BATCH_AGE", "KAFKA_BROKER is not"}},
+		{"session too short", with("KAFKA_SESSION_TIMEOUT=1ms"), []string{"KAFKA_SESSION_TIMEOUT must be between 1s and 30m0s"}},
 		{"unknown budget", with("KAFKA_TOPIC_BUDGET=canary"), []string{"KAFKA_TOPIC_BUDGET must be check, set or off"}},
 		{"out of bounds", with("BATCH_ROWS=0"), []string{"BATCH_ROWS must be between"}},
 		{"broker without port", with("KAFKA_BROKERS=canary"), []string{"KAFKA_BROKERS every broker"}},

@@ -126,7 +126,7 @@ type Options struct {
 	StopTimeout      time.Duration // the whole stop. Default: 25 s.
 	SessionTimeout   time.Duration // of the consumer group. Default: 30 s.
 	RebalanceTimeout time.Duration // of the consumer group. Default: 30 s.
-	Heartbeat        time.Duration // of the consumer group. Default: 3 s.
+	Heartbeat        time.Duration // of the consumer group. Default: a tenth of SessionTimeout.
 	WatchEvery       time.Duration // looks for new topics and partitions. Default: 5 s.
 	ProgressEvery    time.Duration // writes progress rows. Default: 5 s.
 	RetryMin         time.Duration // first pause before a retry. Default: 100 ms.
@@ -187,7 +187,7 @@ func (o *Options) defaults() {
 	duration(&o.StopTimeout, 25*time.Second)
 	duration(&o.SessionTimeout, 30*time.Second)
 	duration(&o.RebalanceTimeout, 30*time.Second)
-	duration(&o.Heartbeat, 3*time.Second)
+	duration(&o.Heartbeat, o.SessionTimeout/10)
 	duration(&o.WatchEvery, 5*time.Second)
 	duration(&o.ProgressEvery, 5*time.Second)
 	duration(&o.RetryMin, 100*time.Millisecond)

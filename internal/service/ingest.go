@@ -117,7 +117,7 @@ func (r route) options(cfg config.Ingest, o ingest.Options) ingest.Options {
 		return redact.New(redact.Options{Keys: r.keys, Countries: r.countries, PolicyVersion: r.policy.Version})
 	}
 	o.BatchRows, o.BatchBytes, o.BatchAge, o.FetchBytes = cfg.BatchRows, int(cfg.BatchBytes), cfg.BatchAge, int(cfg.FetchBytes)
-	o.StopTimeout = cfg.StopTimeout
+	o.SessionTimeout, o.StopTimeout = cfg.SessionTimeout, cfg.StopTimeout
 	return o
 }
 
