@@ -110,7 +110,7 @@ func TestRefusedRowsBecomeDeadLetters(t *testing.T) {
 			if got, want := s.deadRuns(), strings.Join(c.runs, "\n"); got != want {
 				t.Errorf("the ledger has as dead\n%s\nwant\n%s", got, want)
 			}
-			if got := found(s.verify(year, time.Hour)); got != nil {
+			if got := found(s.verify(everything)); got != nil {
 				t.Errorf("verify finds %q", got)
 			}
 			for outcome, want := range map[string]int{"stored": all - refused, "dead": refused} {
@@ -163,7 +163,7 @@ func TestRefusedRowsBecomeDeadLetters(t *testing.T) {
 				return s.query("SELECT sum(stored) FROM ingest_ledger") == fmt.Sprint(all)
 			})
 			again.stop()
-			if got := found(s.verify(year, time.Hour)); got != nil {
+			if got := found(s.verify(everything)); got != nil {
 				t.Errorf("after the replay verify finds %q", got)
 			}
 			if got, want := s.query("SELECT count() FROM request_events FINAL WHERE service_name = '%s'", marked), "6"; got != want {
@@ -213,7 +213,7 @@ func TestKillBetweenTheHalves(t *testing.T) {
 	second.stop()
 	s.accounts(topics[0], 90, 88)
 	s.digests()
-	if got := found(s.verify(year, time.Hour)); got != nil {
+	if got := found(s.verify(everything)); got != nil {
 		t.Errorf("verify finds %q", got)
 	}
 	var dead []string
@@ -263,7 +263,7 @@ func TestAFaultOfTheTableStopsItsPartitions(t *testing.T) {
 			if got, want := s.query("SELECT sum(stored) FROM ingest_ledger"), fmt.Sprint(3*each); got != want {
 				t.Errorf("got %s stored, want %s", got, want)
 			}
-			if got := found(s.verify(year, time.Hour)); got != nil {
+			if got := found(s.verify(everything)); got != nil {
 				t.Errorf("verify finds %q", got)
 			}
 		})
@@ -307,7 +307,7 @@ func TestRefusedRowsAreCountedOverBatches(t *testing.T) {
 	again := s.start(nil)
 	eventually(t, "all offsets in the ledger", s.done(topics[0], next))
 	again.stop()
-	if got := found(s.verify(year, time.Hour)); got != nil {
+	if got := found(s.verify(everything)); got != nil {
 		t.Errorf("verify finds %q", got)
 	}
 }
@@ -352,7 +352,7 @@ func TestARefusedRowWhoseRecordIsGone(t *testing.T) {
 	if got := s.replay(t.TempDir()+"/state.json", reasonRefused).Sum; got != (replay.Count{Gone: 1}) {
 		t.Errorf("replayed: got %+v, want one that is gone", got)
 	}
-	if got := found(s.verify(year, time.Hour)); got != nil {
+	if got := found(s.verify(everything)); got != nil {
 		t.Errorf("verify finds %q", got)
 	}
 }
