@@ -124,6 +124,9 @@ func (n *Node) await(ctx context.Context) error {
 	}
 }
 
+// Ended is closed when the process of the last Up has ended.
+func (n *Node) Ended() <-chan struct{} { return n.ended }
+
 // Down ends the process with SIGKILL and waits until it is gone. Its data stays.
 func (n *Node) Down() {
 	if n.alive == nil {
