@@ -72,6 +72,12 @@ bench: fetch build ## measure the whole route beside a naive loop, and a lookup 
 bench-check: fetch build ## the same route, failing below its limits
 	go run ./internal/bench -check
 
+# Fixed only in CI: every other run takes a seed of its own and prints it.
+DURATION ?= 5m
+.PHONY: storm
+storm: fetch fetch-kafka build ## kill, stop and freeze everything for DURATION (5m) by a seed (SEED), then prove that nothing was lost or doubled
+	go run ./internal/storm -duration $(DURATION) -seed $(or $(SEED),0) -kills $(or $(KILLS),1)
+
 .PHONY: lint
 lint: $(LINT) ## gofmt, go vet and golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)" || { echo "gofmt wants the files above changed"; exit 1; }
