@@ -211,14 +211,21 @@ type sighting struct {
 	}
 }
 
-// readPages learns what queries see between two instants, to the last page.
+// readPages learns what queries see between two instants, to the last page, and
+// says now and then how far it is.
 func (w world) readPages(ctx context.Context, token string, from, to time.Time, e *evidence) error {
 	q := url.Values{"from": {from.Format(time.RFC3339)}, "to": {to.Format(time.RFC3339)}, "limit": {"1000"}}
+	told := time.Now()
 	for {
+		if time.Since(told) > progressEvery {
+			fmt.Printf("read %d pages\n", e.pages)
+			told = time.Now()
+		}
 		body, err := w.get(ctx, token, "/v1/events?"+q.Encode())
 		if err != nil {
 			return err
 		}
+		e.pages++
 		e.leaks(body)
 		var a answer
 		if err := json.NewDecoder(bytes.NewReader(body)).Decode(&a); err != nil {
@@ -227,7 +234,6 @@ func (w world) readPages(ctx context.Context, token string, from, to time.Time, 
 		for _, s := range a.Events {
 			e.see(s)
 		}
-		e.pages++
 		if a.Next == nil {
 			return nil
 		}
