@@ -72,7 +72,7 @@ bench: fetch build ## measure the whole route beside a naive loop, and a lookup 
 bench-check: fetch build ## the same route, failing below its limits
 	go run ./internal/bench -check
 
-# Fixed only in CI: every other run takes a seed of its own and prints it.
+# Without SEED a run takes one of its own and prints it.
 DURATION ?= 5m
 .PHONY: storm
 storm: fetch fetch-kafka build ## kill, stop and freeze everything for DURATION (5m) by a seed (SEED), then prove that nothing was lost or doubled

@@ -208,7 +208,10 @@ func (r *reporter) report(o options, v verdict) error {
 		_, counts, peak := p.look()
 		kills += counts[kill]
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t\n", p.name, counts[kill], counts[stop], counts[freeze], peak>>20)
-		if (p.name == ingest1 || p.name == ingest2) && peak > mostMemory {
+		switch ingester := p.name == ingest1 || p.name == ingest2; {
+		case ingester && peak == 0:
+			errs = append(errs, fmt.Errorf("what %s had resident is not known: there is no /proc", p.name))
+		case ingester && peak > mostMemory:
 			errs = append(errs, fmt.Errorf("%s had %d MiB resident, want at most %d", p.name, peak>>20, mostMemory>>20))
 		}
 	}
