@@ -186,12 +186,11 @@ func (w world) readLedger(ctx context.Context, e *evidence) error {
 		return err
 	}
 	defer db.Close()
-	entries, err := db.LedgerEntries(ctx)
-	if err != nil {
-		return err
-	}
-	for i := range entries {
-		e.account(&entries[i])
+	for entry, err := range db.Entries(ctx, nil) {
+		if err != nil {
+			return err
+		}
+		e.account(&entry)
 	}
 	return nil
 }
