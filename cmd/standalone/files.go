@@ -21,6 +21,7 @@ type files struct{ dir string }
 
 func (f files) kafka() string      { return filepath.Join(f.dir, "kafka") }
 func (f files) clickhouse() string { return filepath.Join(f.dir, "clickhouse") }
+func (f files) backups() string    { return filepath.Join(f.dir, "backups") }
 func (f files) logs() string       { return filepath.Join(f.dir, "log") }
 func (f files) token() string      { return filepath.Join(f.dir, "token") }
 func (f files) tokens() string     { return filepath.Join(f.dir, "tokens.yaml") }

@@ -22,7 +22,7 @@ func TestKilledIngesterLosesAndDoublesNothing(t *testing.T) {
 	m := newMachine(t)
 	m.start([]string{"-only", "kafka,clickhouse"}).awaitReady()
 	from := time.Now().UTC().Add(-time.Hour).Truncate(time.Second)
-	publishLoad(t, m.kafka, from)
+	publishLoad(t, m.kafka, from, 0, killEvents)
 
 	rows := func() int {
 		// Before the first start there is no database.
@@ -103,8 +103,8 @@ func (m *machine) readAll(t *testing.T, path string) map[string]bool {
 	}
 }
 
-// publishLoad writes the events, one every 10 ms of event time.
-func publishLoad(t *testing.T, broker string, from time.Time) {
+// publishLoad writes the events first to end-1, one every 10 ms of event time.
+func publishLoad(t *testing.T, broker string, from time.Time, first, end int) {
 	t.Helper()
 	w := &kafka.Writer{
 		Addr: kafka.TCP(broker), Topic: "lethe.request", Balancer: &kafka.RoundRobin{}, RequiredAcks: kafka.RequireAll,
@@ -112,11 +112,11 @@ func publishLoad(t *testing.T, broker string, from time.Time) {
 	}
 	defer w.Close()
 	var batch []kafka.Message
-	for i := range killEvents {
+	for i := first; i < end; i++ {
 		batch = append(batch, kafka.Message{Value: fmt.Appendf(nil,
 			`{"specversion":"1.0","id":"e-%d","source":"/load","type":"t","time":%q,"data":{"http.request.method":"GET","http.response.status_code":200,"client.address":"203.0.113.7","user.id":"u_%d","organization.id":"org_%d"}}`,
 			i, from.Add(time.Duration(i)*10*time.Millisecond).Format(time.RFC3339Nano), i%killUsers, i%7)})
-		if len(batch) == 20_000 {
+		if len(batch) == 20_000 || i == end-1 {
 			if err := w.WriteMessages(t.Context(), batch...); err != nil {
 				t.Fatal(err)
 			}

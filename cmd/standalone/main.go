@@ -232,7 +232,7 @@ func (s *stack) startClickHouse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	engine, err := embedded.OpenEngine(embedded.EngineOptions{Library: library, DataDir: s.files.clickhouse()})
+	engine, err := embedded.OpenEngine(embedded.EngineOptions{Library: library, DataDir: s.files.clickhouse(), Backups: s.files.backups()})
 	if err != nil {
 		return err
 	}

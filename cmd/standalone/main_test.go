@@ -38,12 +38,13 @@ type machine struct {
 	t                      *testing.T
 	dir                    string
 	kafka, clickhouse, api string
+	ops                    string // for the one program that a test asks for metrics
 }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: filepath.Join(t.TempDir(), "data")}
-	for _, addr := range []*string{&m.kafka, &m.clickhouse, &m.api} {
+	for _, addr := range []*string{&m.kafka, &m.clickhouse, &m.api, &m.ops} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -152,7 +153,13 @@ func (m *machine) sql(query string) string { m.t.Helper(); return m.ask("lethe",
 
 func (m *machine) ask(database, query string) string {
 	m.t.Helper()
-	resp, err := http.Post("http://"+m.clickhouse+"/?"+url.Values{"database": {database}}.Encode(), "text/plain", strings.NewReader(query+" FORMAT TSV"))
+	return m.do(database, query+" FORMAT TSV")
+}
+
+// do runs a statement.
+func (m *machine) do(database, query string) string {
+	m.t.Helper()
+	resp, err := http.Post("http://"+m.clickhouse+"/?"+url.Values{"database": {database}}.Encode(), "text/plain", strings.NewReader(query))
 	if err != nil {
 		m.t.Fatal(err)
 	}

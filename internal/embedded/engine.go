@@ -25,6 +25,9 @@ type EngineOptions struct {
 	// MemoryLimit bounds the memory of all statements together, in bytes. 0 means
 	// the engine's own default, nine tenths of the machine's.
 	MemoryLimit int64
+	// Backups is the folder that BACKUP … TO File and RESTORE … FROM File may use;
+	// relative names are of files in it. Empty: none.
+	Backups string
 }
 
 // Engine is the ClickHouse engine inside this process. It is safe for concurrent
@@ -93,6 +96,14 @@ func openEngine(options EngineOptions) (*Engine, error) {
 	args := []string{"clickhouse", "--path=" + dir}
 	if options.MemoryLimit > 0 {
 		args = append(args, fmt.Sprintf("--max_server_memory_usage=%d", options.MemoryLimit))
+	}
+	if options.Backups != "" {
+		backups, err := filepath.Abs(options.Backups)
+		if err != nil {
+			lock.Close()
+			return nil, fmt.Errorf("open ClickHouse engine: %w", err)
+		}
+		args = append(args, "--backups.allowed_path="+backups+string(filepath.Separator))
 	}
 	base := lib.open(args...)
 	if base == nil {

@@ -77,6 +77,7 @@ func (r *route) store(ctx context.Context, b *batch) error {
 		s.part.finished(entries[n].Last + 1)
 	}
 	r.metrics.accounted(entries, b.tallies)
+	r.tellLost(entries)
 	return r.commit(next)
 }
 

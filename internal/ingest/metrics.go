@@ -74,7 +74,7 @@ func newMetrics(reg prometheus.Registerer, batched func() float64) (*metrics, er
 		fenced:      counter("fenced_total", "Commits that failed; the partitions were read again from the ledger's end."),
 		forgotten:   counter("forgotten_batches_total", "Batches given up before the ledger had them; they are read again."),
 		stopped:     counter("stopped_partitions_total", "Partitions stopped until a person acts."),
-		ahead:       counter("committed_ahead_total", "Partitions whose committed offset was ahead of the ledger: ClickHouse came back from a backup."),
+		ahead:       counter("committed_ahead_total", "Partitions whose committed offset was ahead of the ledger: ClickHouse came back from a backup, or with nothing."),
 	}
 	for _, c := range []prometheus.Collector{m.events, m.offsets, m.attributes, m.skewed, m.lagEvents, m.lagSeconds, m.complete, m.inserts, m.parts,
 		m.rows, m.bytes, m.seconds, m.inFlight, m.batched, m.retries, m.generations, m.fenced, m.forgotten, m.stopped, m.ahead} {

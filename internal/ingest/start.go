@@ -40,8 +40,13 @@ func (o origin) from(b bounds) (int64, error) {
 }
 
 // ahead reports that something was committed that the ledger does not know:
-// ClickHouse came back from a backup.
-func (o origin) ahead() bool { return o.ledger >= 0 && o.committed > o.ledger }
+// ClickHouse came back from a backup, or with nothing.
+func (o origin) ahead(b bounds) bool {
+	if o.ledger < 0 {
+		return o.committed > b.start
+	}
+	return o.committed > o.ledger
+}
 
 // assigned returns the partitions of a generation with their places to start. It
 // fails only when ctx is done.
@@ -125,10 +130,15 @@ func (i *Ingester) open(ctx context.Context, at place, epoch uint32, o origin) (
 			i.stop(at, err)
 			return nil, nil
 		}
-		if o.ahead() {
+		if o.ahead(b) {
 			i.metrics.ahead.Inc()
-			i.log.Error("the group has committed more than the ledger knows: was ClickHouse restored from a backup? Reading again from the ledger's end",
-				"partition", at.String(), "committed", o.committed, "ledger", o.ledger)
+			if o.ledger >= 0 {
+				i.log.Error("the group has committed more than the ledger knows: was ClickHouse restored from a backup? Reading again from the ledger's end",
+					"partition", at.String(), "committed", o.committed, "ledger", o.ledger)
+			} else {
+				i.log.Error("the group has committed but the ledger does not know the partition: were ClickHouse's tables lost? Going on at the committed offset; what the topic has before it is read after the group's offset is reset",
+					"partition", at.String(), "committed", o.committed, "log_start", b.start)
+			}
 		}
 		p := &partition{
 			place: at, kind: i.kinds[at.topic],
@@ -168,4 +178,16 @@ func (i *Ingester) stop(at place, why error) {
 	i.log.Error("partition is stopped", "partition", at.String(), "error", why)
 	i.status.stop(at, why.Error())
 	i.metrics.stopped.Inc()
+}
+
+// tellLost logs what is lost, once it is in the ledger.
+func (i *Ingester) tellLost(entries []ledger.Entry) {
+	for _, e := range entries {
+		for _, run := range e.Other {
+			if run.Outcome == ledger.Lost {
+				i.log.Error("offsets are lost: the topic's retention took them before they were read",
+					"partition", place{e.Topic, e.Partition.Partition}.String(), "first", run.First, "last", run.Last)
+			}
+		}
+	}
 }

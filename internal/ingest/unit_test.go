@@ -22,7 +22,8 @@ func TestWhereAPartitionStarts(t *testing.T) {
 	}{
 		{"nothing is known", -1, -1, bounds{7, 90}, 7, false, ""},
 		{"an empty partition", -1, -1, bounds{0, 0}, 0, false, ""},
-		{"only committed", -1, 40, bounds{0, 90}, 40, false, ""},
+		{"ClickHouse came back with nothing", -1, 40, bounds{0, 90}, 40, true, ""},
+		{"nothing is known before the committed offset", -1, 40, bounds{40, 90}, 40, false, ""},
 		{"only the ledger", 30, -1, bounds{0, 90}, 30, false, ""},
 		{"both agree", 30, 30, bounds{0, 90}, 30, false, ""},
 		{"killed before the commit", 30, 20, bounds{0, 90}, 30, false, ""},
@@ -45,7 +46,7 @@ func TestWhereAPartitionStarts(t *testing.T) {
 			if err != nil || got != c.from {
 				t.Errorf("got %d, error %v; want %d", got, err, c.from)
 			}
-			if got := o.ahead(); got != c.ahead {
+			if got := o.ahead(c.log); got != c.ahead {
 				t.Errorf("got ahead %v, want %v", got, c.ahead)
 			}
 		})
