@@ -145,6 +145,14 @@ var broken = []struct {
 	{"an overlap that agrees", []string{
 		"INSERT INTO ingest_ledger SELECT * REPLACE (generation + 1 AS generation) FROM ingest_ledger WHERE first = 10",
 	}, nil},
+	{"one digest altered where entries overlap", []string{
+		"INSERT INTO ingest_ledger SELECT * REPLACE (generation + 1 AS generation) FROM ingest_ledger WHERE first = 20",
+		"ALTER TABLE ingest_ledger UPDATE `cells.digest` = arrayMap(d -> d + 1, `cells.digest`) WHERE first = 20 SETTINGS mutations_sync = 2",
+	}, []string{"digest lethe.request/0 20-29"}},
+	{"a row where overlapping entries have a dead letter", []string{
+		"INSERT INTO ingest_ledger SELECT * REPLACE (generation + 1 AS generation) FROM ingest_ledger WHERE first = 10",
+		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 15 FROM request_events WHERE src_offset = 12",
+	}, []string{"unexpected lethe.request/0 15-15"}},
 	{"an entry contradicted by a second delivery", []string{
 		"INSERT INTO ingest_ledger (cluster, topic, first, last, expired, `other.first`, `other.last`, `other.outcome`, received_at) " +
 			"SELECT cluster, topic, 4, 5, 2, [4], [5], ['expired'], received_at FROM ingest_ledger WHERE first = 0",

@@ -17,6 +17,12 @@ type examined struct {
 	received   int64
 }
 
+// stored reports whether the entry says that the offset is.
+func stored(e *ledger.Entry, offset int64) bool {
+	return e.First <= offset && offset <= e.Last &&
+		!slices.ContainsFunc(e.Other, func(r ledger.Run) bool { return r.First <= offset && offset <= r.Last })
+}
+
 // examine reads the deliveries of an entry one by one, in all its cells. Where
 // entries overlap (shared), the rows of the others come on top.
 func (c *check) examine(ctx context.Context, p *part, e *ledger.Entry, there map[cellKey]amount, shared bool) error {
@@ -53,7 +59,7 @@ func (c *check) examine(ctx context.Context, p *part, e *ledger.Entry, there map
 		}
 		digests[d.Offset] = d.Digest
 		present = append(present, one)
-		if !shared && slices.ContainsFunc(e.Other, func(r ledger.Run) bool { return r.First <= d.Offset && d.Offset <= r.Last }) {
+		if !stored(e, d.Offset) && !slices.ContainsFunc(p.entries, func(x ledger.Entry) bool { return stored(&x, d.Offset) }) {
 			strangers = append(strangers, one)
 		}
 	}
@@ -88,8 +94,7 @@ func (c *check) compare(p *part, e *ledger.Entry, want, got map[cellKey]amount, 
 			}
 		case g.rows < w.rows:
 			short[k] = w.rows - g.rows
-		case shared:
-		case g.rows > w.rows && !named:
+		case g.rows > w.rows && !shared && !named:
 			c.name(p.Partition, "unexpected", k, offsets[k], "%d rows were stored, %d are there", w.rows, g.rows)
 		case g.rows == w.rows && g.digest != w.digest && !named:
 			x := c.find("digest", p.Partition, e.First, e.Last, "%d rows are there but they are not those of the ledger: digest %016x instead of %016x", g.rows, g.digest, w.digest)
