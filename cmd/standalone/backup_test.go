@@ -57,9 +57,9 @@ func TestWhatABackupLacksIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestABackupInTheWrongOrderIsNamed takes the ledger last: it then speaks of
+// TestABackupInTheWrongOrderIsNamedAndReplayed takes the ledger last: it then speaks of
 // rows that the backup does not have.
-func TestABackupInTheWrongOrderIsNamed(t *testing.T) {
+func TestABackupInTheWrongOrderIsNamedAndReplayed(t *testing.T) {
 	s := newSite(t)
 	statements := recipe(t, "BACKUP")
 	s.do("default", statements[1])
@@ -87,6 +87,18 @@ func TestABackupInTheWrongOrderIsNamed(t *testing.T) {
 		if next != after[p] {
 			t.Errorf("partition %d: the ranges end before %d, want %d\n%s", p, next, after[p], out)
 		}
+	}
+
+	for p := range found {
+		for _, r := range found[p] {
+			if out, ok := s.ingest("replay", fmt.Sprintf("lethe.request/%d", p), r); !ok {
+				t.Errorf("replay of lethe.request/%d %s: %s", p, r, out)
+			}
+		}
+	}
+	s.verify()
+	if got := s.sql("SELECT uniqExact(id) FROM request_events"); got != fmt.Sprint(s.events) {
+		t.Errorf("%s events are stored after the replay, want %d", got, s.events)
 	}
 }
 
