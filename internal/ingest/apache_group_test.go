@@ -214,9 +214,15 @@ func TestApacheFrozenMemberRewindsNothing(t *testing.T) {
 	heirs := []*running{s.start(short), s.start(short)}
 	eventually(t, "the others took over", s.done(s.topics[0], parts*each))
 	publish(parts * each)
+	client := kafka.Client{Addr: kafka.TCP(s.kafka.Brokers...), Transport: s.transport()}
 	stand := func() (at [parts]int64) {
-		for p := range parts {
-			at[p] = s.committed(p)
+		t.Helper()
+		res, err := client.OffsetFetch(t.Context(), &kafka.OffsetFetchRequest{GroupID: s.group, Topics: map[string][]int{s.topics[0]: {0, 1, 2, 3}}})
+		if err != nil || res.Error != nil {
+			t.Fatalf("fetch offsets: %v %v", err, res)
+		}
+		for _, p := range res.Topics[s.topics[0]] {
+			at[p.Partition] = p.CommittedOffset
 		}
 		return at
 	}

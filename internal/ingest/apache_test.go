@@ -121,17 +121,6 @@ func (s *stack) verifies() {
 	s.t.Error(text.String())
 }
 
-// committed is where the group stands in a partition of the first topic.
-func (s *stack) committed(partition int) int64 {
-	s.t.Helper()
-	client := kafka.Client{Addr: kafka.TCP(s.kafka.Brokers...), Transport: s.transport()}
-	res, err := client.OffsetFetch(s.t.Context(), &kafka.OffsetFetchRequest{GroupID: s.group, Topics: map[string][]int{s.topics[0]: {partition}}})
-	if err != nil || res.Error != nil {
-		s.t.Fatalf("fetch offset: %v %v", err, res)
-	}
-	return res.Topics[s.topics[0]][0].CommittedOffset
-}
-
 func TestApacheTransactions(t *testing.T) { transactions(t, newApache(t, 1, nil)) }
 
 func TestApacheWhatTopicRetentionTookIsLost(t *testing.T) { retentionIsLoss(t, newApache(t, 1, nil)) }

@@ -274,7 +274,8 @@ func topicsComeLater(t *testing.T, s *stack) {
 		}
 	}
 	// A broker may know of a topic a little later than who made it.
-	writer := s.other(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(50*time.Millisecond), kgo.UnknownTopicRetries(-1))
+	writer := s.other(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(50*time.Millisecond),
+		kgo.MetadataMaxAge(200*time.Millisecond), kgo.UnknownTopicRetries(-1))
 	publish := func(topic string, partition int32, values ...string) {
 		for _, v := range values {
 			if err := writer.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Partition: partition, Value: []byte(v)}).FirstErr(); err != nil {
@@ -295,6 +296,10 @@ func topicsComeLater(t *testing.T, s *stack) {
 	if err != nil || res.Errors[s.topics[0]] != nil {
 		t.Fatalf("create partitions: %v %v", err, res)
 	}
+	eventually(t, "the publisher knows the new partition", func() bool {
+		leader, _, err := writer.PartitionLeader(s.topics[0], 2)
+		return err == nil && leader >= 0
+	})
 	publish(s.topics[0], 2, requestEvents(10, 15)...)
 	eventually(t, "the new partition", s.done(s.topics[0], 15))
 	r.stop()

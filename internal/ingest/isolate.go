@@ -100,8 +100,12 @@ func (r *route) bury(ctx context.Context, b *batch, entries []ledger.Entry, row 
 	if err := r.again.read(ctx, r, p, row); err != nil {
 		return err
 	}
-	// What the worker gathers for a chunk: one letter, and its count.
+	// What the worker gathers for a chunk: one letter, and its count. A replay has
+	// neither where the dead topic has the letter already.
 	c := &r.again.chunk
+	if len(c.letters) == 0 {
+		return nil
+	}
 	b.letter(c.letters[0].message(r.o.DeadTopic, p))
 	b.hold()
 	dead := c.tallies[0].tally

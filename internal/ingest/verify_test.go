@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/ledger"
+	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/internal/verify"
 )
 
@@ -24,9 +25,17 @@ func (s *stack) verify(change func(*verify.Options)) *verify.Report {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	classes, err := s.store.Classes(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	periods := make(map[string]policy.Period, len(classes))
+	for _, c := range classes {
+		periods[c.Retention] = policy.Period{Months: c.Months, Days: c.Days, Sentinel: c.Sentinel}
+	}
 	o := verify.Options{
 		Ledger: s.store, Rows: s.store, Stamps: s.store, Kafka: survey, Grace: time.Hour, Now: time.Now,
-		Period: func(string) verify.Period { return kept(year) },
+		Period: func(class string) verify.Period { return periods[class] },
 	}
 	change(&o)
 	report, err := verify.Run(s.t.Context(), o)

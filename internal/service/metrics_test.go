@@ -19,6 +19,8 @@ import (
 	yaml "go.yaml.in/yaml/v3"
 
 	"github.com/lethe-audit/lethe/internal/budget"
+	"github.com/lethe-audit/lethe/internal/certs"
+	"github.com/lethe-audit/lethe/internal/certs/certstest"
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/daemon"
 	"github.com/lethe-audit/lethe/internal/ingest"
@@ -147,8 +149,14 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	issued := certstest.New(t).Issue("localhost", time.Hour)
+	certificate, err := certs.LoadPair(certs.File{Path: issued.CertFile}, certs.File{Path: issued.KeyFile})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := query.New(query.Options{
-		Rows: db, Facts: db, Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
+		Certificate: certificate,
+		Rows:        db, Facts: db, Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
 		OpenAPI: schemas.OpenAPI, Log: log, Metrics: &a,
 	}); err != nil {
 		t.Fatal(err)
