@@ -196,6 +196,9 @@ func TestApacheADamagedBatchStopsItsPartition(t *testing.T) {
 	r.stop()
 	s.accounts(s.topics[0], 30, 30)
 	report := s.verify(everything)
+	if report.Waiting != 20 {
+		t.Errorf("verify: got %d offsets that wait, want 20", report.Waiting)
+	}
 	at := slices.IndexFunc(report.Accounts, func(a verify.Account) bool { return a.Topic == s.topics[0] && a.Partition.Partition == 0 })
 	if got := report.Accounts[at]; got.First != 0 || got.Next != 10 || got.Committed != 10 || got.End != 30 {
 		t.Errorf("verify: got %+v, want the ledger and the group at 10 of 30", got)

@@ -130,15 +130,13 @@ func (a *account) covers(offset int64) bool {
 // positions compares committed ≤ the ledger's end ≤ the high watermark.
 func (c *check) positions() {
 	for id, at := range c.committed {
-		end, p := c.bounds[id].Start, id
-		if era, ok := c.newest[id.Topic]; ok {
-			p.Epoch = c.eras[era].Epoch
-			if a := c.accounts[key{era, id.Partition}]; a != nil {
-				end = max(end, a.Next)
-			}
-		}
-		if at > end {
+		if p, end := c.reached(id); at > end {
 			c.find("position", p, end, at-1, "the group committed offset %d but the ledger ends at %d", at, end)
+		}
+	}
+	for id, b := range c.bounds {
+		if _, end := c.reached(id); end < b.End {
+			c.report.Waiting += uint64(b.End - end)
 		}
 	}
 	for k, a := range c.accounts {
@@ -153,6 +151,19 @@ func (c *check) positions() {
 			c.find("position", a.Partition, b.End, a.Next-1, "the ledger ends at %d but the partition at %d", a.Next, b.End)
 		}
 	}
+}
+
+// reached returns a partition of Kafka in its newest epoch, and the offset that the
+// ledger has come to in it.
+func (c *check) reached(id ledger.Partition) (ledger.Partition, int64) {
+	end := c.bounds[id].Start
+	if era, ok := c.newest[id.Topic]; ok {
+		if a := c.accounts[key{era, id.Partition}]; a != nil {
+			end = max(end, a.Next)
+		}
+		id.Epoch = c.eras[era].Epoch
+	}
+	return id, end
 }
 
 func sum(e *ledger.Entry) (n uint64) {

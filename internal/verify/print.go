@@ -51,7 +51,10 @@ func (r *Report) Print(out io.Writer) error {
 	if r.InFlight > 0 {
 		fmt.Fprintf(out, "in flight: %d rows whose ledger entry was not written yet\n", r.InFlight)
 	}
-	verdict := "verified: every offset is accounted for"
+	if r.Waiting > 0 {
+		fmt.Fprintf(out, "not consumed yet: %d offsets\n", r.Waiting)
+	}
+	verdict := "verified: every offset that was consumed is accounted for"
 	if !r.OK() {
 		verdict = fmt.Sprintf("NOT verified: %d findings", len(r.Findings))
 	}

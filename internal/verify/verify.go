@@ -104,6 +104,7 @@ type Report struct {
 	Rows     uint64 // in them
 	Repeats  uint64 // of Rows: those whose event is there already
 	InFlight uint64 // of Rows: those whose entry was not written yet
+	Waiting  uint64 // offsets that Kafka has and nobody has consumed yet
 	Letters  int    // read
 	Taken    uint64 // dead letters that the dead topic's retention has taken
 	Believed struct {
