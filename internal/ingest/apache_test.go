@@ -24,6 +24,10 @@ type apache interface {
 	Create(t testing.TB, topics ...embedded.Topic)
 }
 
+func init() {
+	brokers["Apache Kafka"] = func(t testing.TB, partitions int32) *stack { return newApache(t, partitions, nil) }
+}
+
 // newApache is a stack on the broker that all tests share.
 func newApache(t testing.TB, partitions int32, configs map[string]string) *stack {
 	t.Helper()
@@ -121,10 +125,6 @@ func (s *stack) verifies() {
 	s.t.Error(text.String())
 }
 
-func TestApacheTransactions(t *testing.T) { transactions(t, newApache(t, 1, nil)) }
-
-func TestApacheWhatTopicRetentionTookIsLost(t *testing.T) { retentionIsLoss(t, newApache(t, 1, nil)) }
-
 func TestApacheRefusedRecordIsReadAgain(t *testing.T) { readAgain(t, newApache(t, 1, nil)) }
 
 // Each codec comes once from the client and once from the broker, which compresses
@@ -194,8 +194,6 @@ func TestApacheLogAppendTime(t *testing.T) {
 	r.stop()
 	s.accounts(s.topics[0], 20, 20)
 }
-
-func TestApacheProgressIsHonest(t *testing.T) { progressIsHonest(t, newApache(t, 1, nil)) }
 
 func TestApacheTopicsAndPartitionsThatComeLater(t *testing.T) {
 	topicsComeLater(t, newApache(t, 0, nil))

@@ -94,30 +94,31 @@ func TestTransientTroublePausesAndLosesNothing(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			s := newStack(t, 1)
-			s.publish(topics[0], 0, kafka.Lz4, append(requestEvents(0, 300), "not JSON")...)
-			var failed atomic.Int32
-			var r *running
-			paused := make(chan struct{})
-			r = s.start(func(o *Options) {
-				c.with(o, s, func() bool {
-					if failed.Add(1) == 2 { // the first failure has been reported
-						close(paused)
-					}
-					return failed.Load() < 4
+			onBoth(t, 1, func(t *testing.T, s *stack) {
+				s.publish(s.topics[0], 0, kafka.Lz4, append(requestEvents(0, 300), "not JSON")...)
+				var failed atomic.Int32
+				var r *running
+				paused := make(chan struct{})
+				r = s.start(func(o *Options) {
+					c.with(o, s, func() bool {
+						if failed.Add(1) == 2 { // the first failure has been reported
+							close(paused)
+						}
+						return failed.Load() < 4
+					})
 				})
+				<-paused
+				if got := r.states.of(c.part); len(got) < 8 || got[:8] != "paused: " {
+					t.Errorf("while it fails: got state %q, want paused", got)
+				}
+				eventually(t, "all offsets in the ledger", s.done(s.topics[0], 301))
+				eventually(t, "ready again", func() bool { return r.states.of(c.part) == "ready" })
+				r.stop()
+				s.accounts(s.topics[0], 301, 300)
+				if got := r.metric("retries_total", "part="+c.part); got < 3 {
+					t.Errorf("got %v retries, want 3", got)
+				}
 			})
-			<-paused
-			if got := r.states.of(c.part); len(got) < 8 || got[:8] != "paused: " {
-				t.Errorf("while it fails: got state %q, want paused", got)
-			}
-			eventually(t, "all offsets in the ledger", s.done(topics[0], 301))
-			eventually(t, "ready again", func() bool { return r.states.of(c.part) == "ready" })
-			r.stop()
-			s.accounts(topics[0], 301, 300)
-			if got := r.metric("retries_total", "part="+c.part); got < 3 {
-				t.Errorf("got %v retries, want 3", got)
-			}
 		})
 	}
 }
@@ -139,45 +140,46 @@ func (p *failingPublisher) Publish(ctx context.Context, msgs ...publish.Message)
 func TestKillLosesAndDoublesNothing(t *testing.T) {
 	for _, at := range []string{"before the insert", "after the insert", "after the ledger"} {
 		t.Run(at, func(t *testing.T) {
-			s := newStack(t, 2)
-			s.publish(topics[0], 0, kafka.Lz4, requestEvents(0, 700)...)
-			s.publish(topics[0], 1, kafka.Lz4, append(requestEvents(700, 1000), "not JSON")...)
-			reached := make(chan struct{})
-			var once atomic.Bool
-			// From the kill on nothing gets through any more.
-			die := func(ctx context.Context) error {
-				if once.CompareAndSwap(false, true) {
-					close(reached)
+			onBoth(t, 2, func(t *testing.T, s *stack) {
+				s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(0, 700)...)
+				s.publish(s.topics[0], 1, kafka.Lz4, append(requestEvents(700, 1000), "not JSON")...)
+				reached := make(chan struct{})
+				var once atomic.Bool
+				// From the kill on nothing gets through any more.
+				die := func(ctx context.Context) error {
+					if once.CompareAndSwap(false, true) {
+						close(reached)
+					}
+					<-ctx.Done()
+					return ctx.Err()
 				}
-				<-ctx.Done()
-				return ctx.Err()
-			}
-			first := s.start(func(o *Options) {
-				f := &faults{storage: storage{s.store}}
-				f.insert = func(ctx context.Context, b Batch, token string) error {
-					if at == "before the insert" || once.Load() {
+				first := s.start(func(o *Options) {
+					f := &faults{storage: storage{s.store}}
+					f.insert = func(ctx context.Context, b Batch, token string) error {
+						if at == "before the insert" || once.Load() {
+							return die(ctx)
+						}
+						if err := f.storage.Insert(ctx, b, token); err != nil || at != "after the insert" {
+							return err
+						}
 						return die(ctx)
 					}
-					if err := f.storage.Insert(ctx, b, token); err != nil || at != "after the insert" {
-						return err
+					f.ledger = func(ctx context.Context, entries []ledger.Entry) error {
+						if err := f.storage.WriteLedger(ctx, entries); err != nil {
+							return err
+						}
+						return die(ctx)
 					}
-					return die(ctx)
-				}
-				f.ledger = func(ctx context.Context, entries []ledger.Entry) error {
-					if err := f.storage.WriteLedger(ctx, entries); err != nil {
-						return err
-					}
-					return die(ctx)
-				}
-				o.Storage, o.StopTimeout = f, 100*time.Millisecond
+					o.Storage, o.StopTimeout = f, 100*time.Millisecond
+				})
+				<-reached
+				first.stop()
+				second := s.start(nil)
+				eventually(t, "all offsets in the ledger", s.done(s.topics[0], 1001))
+				second.stop()
+				s.accounts(s.topics[0], 1001, 1000)
+				s.digests()
 			})
-			<-reached
-			first.stop()
-			second := s.start(nil)
-			eventually(t, "all offsets in the ledger", s.done(topics[0], 1001))
-			second.stop()
-			s.accounts(topics[0], 1001, 1000)
-			s.digests()
 		})
 	}
 }
@@ -198,23 +200,24 @@ func (f fencing) CommitOffsets(at map[string]map[int]int64) error {
 func TestAFailedCommitDoublesNothing(t *testing.T) {
 	for name, which := range map[string]int32{"before the insert": 1, "after the ledger": 2} {
 		t.Run(name, func(t *testing.T) {
-			s := newStack(t, 1)
-			s.publish(topics[0], 0, kafka.Lz4, requestEvents(0, 500)...)
-			var commits atomic.Int32
-			r := s.start(nil, func(i *Ingester) {
-				i.fence = func(c committer) committer {
-					return fencing{c, func() bool { return commits.Add(1) == which }}
+			onBoth(t, 1, func(t *testing.T, s *stack) {
+				s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(0, 500)...)
+				var commits atomic.Int32
+				r := s.start(nil, func(i *Ingester) {
+					i.fence = func(c committer) committer {
+						return fencing{c, func() bool { return commits.Add(1) == which }}
+					}
+				})
+				eventually(t, "all offsets in the ledger", s.done(s.topics[0], 500))
+				eventually(t, "a second generation", func() bool { return r.metric("generations_total") >= 2 })
+				s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(500, 600)...)
+				eventually(t, "all offsets in the ledger", s.done(s.topics[0], 600))
+				r.stop()
+				s.accounts(s.topics[0], 600, 600)
+				if got := r.metric("fenced_total"); got != 1 {
+					t.Errorf("got %v failed commits, want 1", got)
 				}
 			})
-			eventually(t, "all offsets in the ledger", s.done(topics[0], 500))
-			eventually(t, "a second generation", func() bool { return r.metric("generations_total") >= 2 })
-			s.publish(topics[0], 0, kafka.Lz4, requestEvents(500, 600)...)
-			eventually(t, "all offsets in the ledger", s.done(topics[0], 600))
-			r.stop()
-			s.accounts(topics[0], 600, 600)
-			if got := r.metric("fenced_total"); got != 1 {
-				t.Errorf("got %v failed commits, want 1", got)
-			}
 		})
 	}
 }

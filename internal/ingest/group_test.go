@@ -30,29 +30,30 @@ func (s *stack) other(options ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-func TestTwoMembersShareThePartitions(t *testing.T) {
-	s := newStack(t, 4)
+func TestTwoMembersShareThePartitions(t *testing.T) { onBoth(t, 4, twoMembersShareThePartitions) }
+
+func twoMembersShareThePartitions(t *testing.T, s *stack) {
 	publishAll := func(from int) {
 		for p := range 4 {
-			s.publish(topics[0], p, kafka.Lz4, requestEvents(from+p*100, from+p*100+100)...)
+			s.publish(s.topics[0], p, kafka.Lz4, requestEvents(from+p*100, from+p*100+100)...)
 		}
 	}
 	small := func(o *Options) { o.BatchRows = 130 }
 	publishAll(0)
 	a := s.start(small)
-	eventually(t, "the first has begun", s.done(topics[0], 100))
+	eventually(t, "the first has begun", s.done(s.topics[0], 100))
 	b := s.start(small)
 	publishAll(400)
-	eventually(t, "the second has partitions", func() bool { return b.metric("offsets_total") > 0 || s.done(topics[0], 800)() })
+	eventually(t, "the second has partitions", func() bool { return b.metric("offsets_total") > 0 || s.done(s.topics[0], 800)() })
 	publishAll(800)
-	eventually(t, "all offsets in the ledger", s.done(topics[0], 1200))
+	eventually(t, "all offsets in the ledger", s.done(s.topics[0], 1200))
 	eventually(t, "both have partitions", func() bool { return a.metric("lag_events") >= 0 && b.metric("lag_events") >= 0 })
 	publishAll(1200)
 	a.stop()
 	publishAll(1600)
-	eventually(t, "all offsets in the ledger", s.done(topics[0], 2000))
+	eventually(t, "all offsets in the ledger", s.done(s.topics[0], 2000))
 	b.stop()
-	s.accounts(topics[0], 2000, 2000)
+	s.accounts(s.topics[0], 2000, 2000)
 	if got := b.metric("offsets_total", "outcome=stored"); got <= 0 {
 		t.Errorf("the second member stored nothing")
 	}
@@ -69,28 +70,29 @@ func (c *counting) Decide(e *event.Event, received time.Time) (policy.Decision, 
 	return c.decider.Decide(e, received)
 }
 
-func TestAStopFinishesTheBatch(t *testing.T) {
-	s := newStack(t, 1)
-	s.publish(topics[0], 0, kafka.Lz4, requestEvents(0, 200)...)
+func TestAStopFinishesTheBatch(t *testing.T) { onBoth(t, 1, aStopFinishesTheBatch) }
+
+func aStopFinishesTheBatch(t *testing.T, s *stack) {
+	s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(0, 200)...)
 	decisions := new(counting)
 	r := s.start(func(o *Options) {
 		decisions.decider, o.Policy, o.BatchAge = o.Policy, decisions, time.Hour
 	})
 	eventually(t, "all events in the batch", func() bool { return decisions.n.Load() == 200 })
-	if !s.done(topics[0], 0)() || s.done(topics[0], 1)() {
+	if !s.done(s.topics[0], 0)() || s.done(s.topics[0], 1)() {
 		t.Error("the ledger has an entry before the batch was closed")
 	}
 	r.stop()
-	s.accounts(topics[0], 200, 200)
+	s.accounts(s.topics[0], 200, 200)
 	client := kafka.Client{Addr: kafka.TCP(s.broker.Addr()), Transport: s.transport()}
-	res, err := client.OffsetFetch(t.Context(), &kafka.OffsetFetchRequest{GroupID: "test", Topics: map[string][]int{topics[0]: {0}}})
+	res, err := client.OffsetFetch(t.Context(), &kafka.OffsetFetchRequest{GroupID: s.group, Topics: map[string][]int{s.topics[0]: {0}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := res.Topics[topics[0]][0].CommittedOffset; got != 200 {
+	if got := res.Topics[s.topics[0]][0].CommittedOffset; got != 200 {
 		t.Errorf("got committed offset %d, want 200", got)
 	}
-	groups, err := client.DescribeGroups(t.Context(), &kafka.DescribeGroupsRequest{GroupIDs: []string{"test"}})
+	groups, err := client.DescribeGroups(t.Context(), &kafka.DescribeGroupsRequest{GroupIDs: []string{s.group}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,10 +102,13 @@ func TestAStopFinishesTheBatch(t *testing.T) {
 }
 
 func TestASlowStoreBoundsMemoryAndDropsNothing(t *testing.T) {
+	onBoth(t, 2, aSlowStoreBoundsMemoryAndDropsNothing)
+}
+
+func aSlowStoreBoundsMemoryAndDropsNothing(t *testing.T, s *stack) {
 	const rows, fetched, n = 256, 512 << 10, 8000
-	s := newStack(t, 2)
-	s.publish(topics[0], 0, 0, requestEvents(0, n/2)...)
-	s.publish(topics[0], 1, 0, requestEvents(n/2, n)...)
+	s.publish(s.topics[0], 0, 0, requestEvents(0, n/2)...)
+	s.publish(s.topics[0], 1, 0, requestEvents(n/2, n)...)
 	decisions := new(counting)
 	gate, waiting := make(chan struct{}), make(chan int, 1)
 	r := s.start(func(o *Options) {
@@ -146,10 +151,10 @@ func TestASlowStoreBoundsMemoryAndDropsNothing(t *testing.T) {
 	close(gate)
 	eventually(t, "all events decided", func() bool { return decisions.n.Load() == n })
 	r.stop() // the last batch is not full
-	s.accounts(topics[0], n, n)
+	s.accounts(s.topics[0], n, n)
 }
 
-func TestTransactions(t *testing.T) { transactions(t, newStack(t, 1)) }
+func TestTransactions(t *testing.T) { onBoth(t, 1, transactions) }
 
 func transactions(t *testing.T, s *stack) {
 	c := s.other(kgo.TransactionalID("t"), kgo.DefaultProduceTopic(s.topics[0]))
@@ -198,7 +203,7 @@ func (s *stack) deleteRecords(topic string, partition int32, before int64) {
 	}
 }
 
-func TestWhatTopicRetentionTookIsLost(t *testing.T) { retentionIsLoss(t, newStack(t, 1)) }
+func TestWhatTopicRetentionTookIsLost(t *testing.T) { onBoth(t, 1, retentionIsLoss) }
 
 func retentionIsLoss(t *testing.T, s *stack) {
 	s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(0, 10)...)
@@ -223,20 +228,23 @@ func retentionIsLoss(t *testing.T, s *stack) {
 }
 
 func TestALedgerAheadOfTheTopicStopsThePartition(t *testing.T) {
-	s := newStack(t, 2)
-	at := ledger.Partition{Cluster: s.broker.ClusterID(), Topic: topics[0]}
+	onBoth(t, 2, aLedgerAheadOfTheTopicStopsThePartition)
+}
+
+func aLedgerAheadOfTheTopicStopsThePartition(t *testing.T, s *stack) {
+	at := ledger.Partition{Cluster: s.broker.ClusterID(), Topic: s.topics[0]}
 	if err := s.store.WriteLedger(t.Context(), []ledger.Entry{{Partition: at, First: 0, Last: 999, ReceivedAt: time.Now()}}); err != nil {
 		t.Fatal(err)
 	}
-	s.publish(topics[0], 0, 0, requestEvents(0, 10)...)
-	s.publish(topics[0], 1, 0, requestEvents(10, 20)...)
+	s.publish(s.topics[0], 0, 0, requestEvents(0, 10)...)
+	s.publish(s.topics[0], 1, 0, requestEvents(10, 20)...)
 	r := s.start(nil)
 	eventually(t, "reported broken", func() bool {
 		got := r.states.of(partPartitions)
-		return strings.HasPrefix(got, "broken: "+topics[0]+"/0 is stopped: the ledger reaches offset 1000 but the partition ends at 10") &&
+		return strings.HasPrefix(got, "broken: "+s.topics[0]+"/0 is stopped: the ledger reaches offset 1000 but the partition ends at 10") &&
 			strings.Contains(got, "run ingest ledger new-epoch TOPIC")
 	})
-	eventually(t, "the other partition in the ledger", s.done(topics[0], 1010))
+	eventually(t, "the other partition in the ledger", s.done(s.topics[0], 1010))
 	r.stop()
 	if got, want := s.query(`SELECT count() FROM request_events WHERE src_partition = 0`), "0"; got != want {
 		t.Errorf("got %s rows of the stopped partition, want %s", got, want)
@@ -244,18 +252,21 @@ func TestALedgerAheadOfTheTopicStopsThePartition(t *testing.T) {
 }
 
 func TestCommittedAheadOfTheLedgerReadsAgain(t *testing.T) {
-	s := newStack(t, 1)
-	s.publish(topics[0], 0, 0, requestEvents(0, 100)...)
+	onBoth(t, 1, committedAheadOfTheLedgerReadsAgain)
+}
+
+func committedAheadOfTheLedgerReadsAgain(t *testing.T, s *stack) {
+	s.publish(s.topics[0], 0, 0, requestEvents(0, 100)...)
 	first := s.start(func(o *Options) { o.BatchRows = 64 })
-	eventually(t, "all offsets in the ledger", s.done(topics[0], 100))
+	eventually(t, "all offsets in the ledger", s.done(s.topics[0], 100))
 	first.stop()
 	// ClickHouse comes back as it was before the last batches.
 	s.query(`ALTER TABLE ingest_ledger DELETE WHERE last > 63 SETTINGS mutations_sync = 2`)
 	s.query(`ALTER TABLE request_events DELETE WHERE src_offset > 63 SETTINGS mutations_sync = 2`)
 	second := s.start(nil)
-	eventually(t, "all offsets in the ledger", s.done(topics[0], 100))
+	eventually(t, "all offsets in the ledger", s.done(s.topics[0], 100))
 	second.stop()
-	s.accounts(topics[0], 100, 100)
+	s.accounts(s.topics[0], 100, 100)
 	if got := second.metric("committed_ahead_total"); got != 1 {
 		t.Errorf("got alarm %v, want 1", got)
 	}
@@ -329,7 +340,7 @@ func TestABrokerThatRestarts(t *testing.T) {
 	s.accounts(topics[0], 200, 200)
 }
 
-func TestProgressIsHonest(t *testing.T) { progressIsHonest(t, newStack(t, 1)) }
+func TestProgressIsHonest(t *testing.T) { onBoth(t, 1, progressIsHonest) }
 
 func progressIsHonest(t *testing.T, s *stack) {
 	c := s.other(kgo.TransactionalID("t"), kgo.DefaultProduceTopic(s.topics[0]))

@@ -35,7 +35,9 @@ func (s *stack) letters(n int) []kafka.Message {
 	return messages
 }
 
-func TestDeadLetters(t *testing.T) {
+func TestDeadLetters(t *testing.T) { onBoth(t, 1, deadLetters) }
+
+func deadLetters(t *testing.T, s *stack) {
 	const address, mail = "203.0.113.99", "someone@example.com"
 	garbage := "no JSON " + address + " " + mail
 	cases := []struct {
@@ -49,12 +51,11 @@ func TestDeadLetters(t *testing.T) {
 		{"a wrong type", strings.Replace(requestEvent(2, ""), `:200`, `:"two hundred"`, 1), "wrong_type", "http.response.status_code", "redacted", `"u_2"`},
 		{"no class", requestEvent(3, `,"plan.tier":"unlisted"`), "unclassified", "", "redacted", `"u_3"`},
 	}
-	s := newStack(t, 1)
 	r := s.start(nil)
 	for _, c := range cases {
-		s.publish(topics[0], 0, 0, strings.ReplaceAll(c.value, "203.0.113.7", address))
+		s.publish(s.topics[0], 0, 0, strings.ReplaceAll(c.value, "203.0.113.7", address))
 	}
-	eventually(t, "all offsets in the ledger", s.done(topics[0], len(cases)))
+	eventually(t, "all offsets in the ledger", s.done(s.topics[0], len(cases)))
 	r.stop()
 	for i, m := range s.letters(len(cases)) {
 		c := cases[i]
@@ -64,7 +65,7 @@ func TestDeadLetters(t *testing.T) {
 				headers[h.Key] = string(h.Value)
 			}
 			for key, want := range map[string]string{
-				"lethe-reason": c.reason, "lethe-attribute": c.attribute, "lethe-form": c.form, "lethe-topic": topics[0],
+				"lethe-reason": c.reason, "lethe-attribute": c.attribute, "lethe-form": c.form, "lethe-topic": s.topics[0],
 				"lethe-partition": "0", "lethe-offset": fmt.Sprint(i), "lethe-epoch": "0", "lethe-cluster": s.broker.ClusterID(),
 			} {
 				if headers[key] != want {
@@ -98,5 +99,5 @@ func TestDeadLetters(t *testing.T) {
 		"unclassified\t\t/svc/api\t1", "wrong_type\thttp.response.status_code\t/svc/api\t1"}, "\n"); got != want {
 		t.Errorf("got counts\n%s\nwant\n%s", got, want)
 	}
-	s.accounts(topics[0], len(cases), 0)
+	s.accounts(s.topics[0], len(cases), 0)
 }

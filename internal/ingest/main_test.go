@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -102,6 +104,16 @@ type stack struct {
 	dsn    string
 	store  *store.Store
 	kafka  config.Kafka
+}
+
+// brokers are what onBoth runs on; Apache Kafka adds itself where it is.
+var brokers = map[string]func(t testing.TB, partitions int32) *stack{"kfake": newStack}
+
+// onBoth runs a test on the embedded broker and on Apache Kafka.
+func onBoth(t *testing.T, partitions int32, test func(t *testing.T, s *stack)) {
+	for _, name := range slices.Sorted(maps.Keys(brokers)) {
+		t.Run(name, func(t *testing.T) { test(t, brokers[name](t, partitions)) })
+	}
 }
 
 func newStack(t testing.TB, partitions int32) *stack {

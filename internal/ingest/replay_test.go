@@ -25,7 +25,7 @@ func (s *stack) replay(state, reason string, change ...func(*replay.Options)) re
 	}
 	defer p.Close()
 	o := replay.Options{
-		Brokers: s.kafka.Brokers, Transport: transport, Publisher: p, DeadTopic: deadTopic, Topics: topics[:],
+		Brokers: s.kafka.Brokers, Transport: transport, Publisher: p, DeadTopic: s.dead, Topics: s.topics[:],
 		Reason: reason, StatePath: state, Patience: 10 * time.Second,
 	}
 	for _, f := range change {
@@ -56,7 +56,9 @@ func withoutEnterprise(t *testing.T) *policy.Policy {
 	return p
 }
 
-func TestReplay(t *testing.T) {
+func TestReplay(t *testing.T) { onBoth(t, 1, deadLettersReturn) }
+
+func deadLettersReturn(t *testing.T, s *stack) {
 	const address, mail, session = "8.8.8.8", "someone@example.com", "a cookie's value"
 	keys, err := redact.ParseKeys("test=" + hex.EncodeToString([]byte("a key that is only for the tests")))
 	if err != nil {
@@ -69,10 +71,9 @@ func TestReplay(t *testing.T) {
 		strings.ReplaceAll(requestEvent(2, person), "203.0.113.7", address), // what is never dead, to compare with
 		"no JSON " + address + " " + mail,
 	}
-	s := newStack(t, 1)
-	s.publish(topics[0], 0, 0, values...)
+	s.publish(s.topics[0], 0, 0, values...)
 	first := s.start(func(o *Options) { o.Policy = withoutEnterprise(t) })
-	eventually(t, "all offsets in the ledger", s.done(topics[0], len(values)))
+	eventually(t, "all offsets in the ledger", s.done(s.topics[0], len(values)))
 	first.stop()
 
 	state := filepath.Join(t.TempDir(), "state.json")
@@ -87,7 +88,7 @@ func TestReplay(t *testing.T) {
 	}
 
 	second := s.start(nil)
-	eventually(t, "the replays in the ledger", s.done(topics[0], len(values)+2))
+	eventually(t, "the replays in the ledger", s.done(s.topics[0], len(values)+2))
 	second.stop()
 
 	const facts = `client_country, user_agent_name, user_agent_version, user_agent_os, user_email, session_id, device_id, metadata, source, src_topic`
@@ -116,7 +117,7 @@ func TestReplay(t *testing.T) {
 			t.Errorf("letter %d: got reason %q, want %q", n, got, reason)
 		}
 	}
-	s.accounts(topics[0], len(values)+2, 2)
+	s.accounts(s.topics[0], len(values)+2, 2)
 	s.nothingRaw(address, mail, session)
 }
 

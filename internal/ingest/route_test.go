@@ -61,18 +61,19 @@ func (s *stack) reached(topic string) int {
 	return int(sum)
 }
 
-func TestEveryOffsetHasItsOutcome(t *testing.T) {
-	s := newStack(t, 2)
-	s.publish(topics[0], 0, kafka.Lz4, requestEvents(0, 1000)...)
-	s.publish(topics[0], 1, kafka.Zstd, requestEvents(1000, 1500)...)
-	s.publish(topics[0], 1, kafka.Snappy, "not JSON", "", requestEvent(1, `,"plan.tier":"unlisted"`),
+func TestEveryOffsetHasItsOutcome(t *testing.T) { onBoth(t, 2, everyOffsetHasItsOutcome) }
+
+func everyOffsetHasItsOutcome(t *testing.T, s *stack) {
+	s.publish(s.topics[0], 0, kafka.Lz4, requestEvents(0, 1000)...)
+	s.publish(s.topics[0], 1, kafka.Zstd, requestEvents(1000, 1500)...)
+	s.publish(s.topics[0], 1, kafka.Snappy, "not JSON", "", requestEvent(1, `,"plan.tier":"unlisted"`),
 		`{"specversion":"1.0","id":"x","source":"/svc/api","type":"t","time":"2026-01-31T10:00:00Z","data":{"http.request.method":"GET","client.address":"203.0.113.7"}}`,
 		`{"specversion":"1.0","id":"old","source":"/svc/api","type":"t","time":"2001-01-31T10:00:00Z","data":{"http.request.method":"GET","http.response.status_code":200}}`)
-	s.publish(topics[0], 0, kafka.Gzip, requestEvents(1500, 1600)...)
+	s.publish(s.topics[0], 0, kafka.Gzip, requestEvents(1500, 1600)...)
 	r := s.start(nil)
-	eventually(t, "all offsets in the ledger", s.done(topics[0], 1605))
+	eventually(t, "all offsets in the ledger", s.done(s.topics[0], 1605))
 	r.stop()
-	s.accounts(topics[0], 1605, 1600)
+	s.accounts(s.topics[0], 1605, 1600)
 	s.digests()
 	for label, want := range map[string]float64{"stored": 1600, "dead": 4, "expired": 1} {
 		if got := r.metric("events_total", "outcome="+label); got != want {
