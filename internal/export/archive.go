@@ -203,6 +203,7 @@ func (a *archive) endPart() error {
 		return err
 	}
 	h := a.header(a.name(".csv"))
+	h.SetModTime(a.at) //nolint:staticcheck // CreateRaw writes the date of MS-DOS alone, which only this sets
 	h.CRC32 = a.table.crc.Sum32()
 	h.UncompressedSize64 = a.table.plain.size
 	h.CompressedSize64 = uint64(a.table.packed.Len())

@@ -226,6 +226,9 @@ func unzip(t *testing.T, b []byte) (names []string, content map[string][]byte) {
 		if err != nil {
 			t.Fatalf("read %s: %v", f.Name, err)
 		}
+		if f.Modified.Year() < 2000 {
+			t.Errorf("%s is of %v", f.Name, f.Modified)
+		}
 		names = append(names, f.Name)
 		content[f.Name] = plain
 	}
