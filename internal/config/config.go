@@ -240,6 +240,16 @@ func LoadIngest(environ []string) (c Ingest, err error) {
 	return c, err
 }
 
+// LoadPolicyFile reads the one setting of what looks at the policy file alone, out of
+// the ingester's environment.
+func LoadPolicyFile(environ []string) (path string, err error) {
+	var c struct {
+		PolicyFile string `env:"POLICY_FILE,required"`
+	}
+	err = load(environ, &c, func(*problems) {})
+	return c.PolicyFile, err
+}
+
 // LoadQuery reads the query service's settings as LoadIngest does.
 func LoadQuery(environ []string) (c Query, err error) {
 	err = load(environ, &c, c.validate)

@@ -216,12 +216,12 @@ func (l *loader) tiers(c *class, o *object) {
 	if low == (Period{}) || high == (Period{}) {
 		return
 	}
-	if !low.notOver(high) {
+	if !low.NotOver(high) {
 		l.fail(bounds, "%s: bounds: %s is longer than %s", o.path, low, high)
 		return
 	}
 	bounded := func(n *yaml.Node, name string, p Period) {
-		if p != (Period{}) && (!low.notOver(p) || !p.notOver(high)) {
+		if p != (Period{}) && (!low.NotOver(p) || !p.NotOver(high)) {
 			l.fail(n, "%s: %s of %s is outside the bounds %s to %s", o.path, p, name, low, high)
 		}
 	}

@@ -142,7 +142,7 @@ func TestParseNamesTheLine(t *testing.T) {
 		{"allowed and refused", "[CA]", "[EU]", 19, "both allowed and refused"},
 		{"content that is none", "change.old:", "user.id:", 20, "is not written by people"},
 		{"bound to nothing", "classes.bill.keep, ", "classes.bill.kept, classes.bill.keep, ", 22, `there is no "classes.bill.kept"`},
-		{"neither bound nor waived", ", waived: no promise", "", 24, "want either binds, or waived"},
+		{"neither bound nor waived", ", waived: no promise", "", 24, "want binds, or waived"},
 		{"same sentence twice", "0004\"", "0003\"", 24, "the same sentence stands twice"},
 		{"a list for a mapping", "minors: {under: 16, within: operator}", "minors: [16]", 18, "want a mapping"},
 	} {

@@ -119,8 +119,8 @@ func daysIn(year int, month time.Month) int {
 func (p Period) least() int { return p.Days + p.Months*28 + p.Months/12*29 }
 func (p Period) most() int  { return p.Days + p.Months*31 }
 
-// notOver reports whether p can never end after q.
-func (p Period) notOver(q Period) bool {
+// NotOver reports whether p can never end after q.
+func (p Period) NotOver(q Period) bool {
 	if p.Days == 0 && q.Days == 0 {
 		return p.Months <= q.Months
 	}

@@ -93,7 +93,22 @@ type Sentence struct {
 	About   string // in our own words
 	SHA256  string // of the sentence, white space folded, without the bullet before it
 	Binds   []string
-	Waived  string // why it binds nothing, where it does not
+	Waived  string // why it, or a part of it, binds nothing
+	Line    int    // in the policy file
+	Values  []Value
+}
+
+// Value is a period or an age of the policy file that a sentence stands behind.
+type Value struct {
+	Path string
+	Line int
+	// Period is zero for an age, and where the file leaves the period to the operator.
+	Period Period
+	Age    int
+	// Bound says that it is the shortest or the longest that the text allows.
+	Bound bool
+	// Operator says that an operator's value fills or reads the text.
+	Operator bool
 }
 
 // Operator is one value that the published text leaves open.

@@ -151,14 +151,16 @@ func (l *loader) sentences(p *Policy, n *yaml.Node) {
 			Section: l.text(o.need("section"), "sentences: section"),
 			About:   l.text(o.need("about"), "sentences: about"),
 			SHA256:  l.sha256(o.need("sha256"), "sentences: sha256"),
+			Line:    c.Line,
 		}
 		binds, waived := o.get("binds"), o.get("waived")
-		if (binds == nil) == (waived == nil) {
-			l.fail(c, "sentences: want either binds, or waived with the reason")
+		if binds == nil && waived == nil {
+			l.fail(c, "sentences: want binds, or waived with the reason")
 		}
 		s.Binds = l.words(binds, "sentences: binds")
 		s.Waived = l.text(waived, "sentences: waived")
 		for _, b := range s.Binds {
+			s.Values = append(s.Values, l.values(b)...)
 			if resolve(l.root, b) == nil {
 				l.fail(binds, "sentences: binds: there is no %q in this file", b)
 			}

@@ -1,0 +1,71 @@
+package policy
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// leftOpen are the periods that the file may leave to the operator by that word.
+var leftOpen = []string{"erasure.primary", "erasure.everywhere", "rights.respond", "minors.within"}
+
+// values returns the periods and ages at and below a path that a sentence binds. What
+// an operator's value decides inside a class, such as without and a statute, no
+// sentence stands behind.
+func (l *loader) values(path string) []Value {
+	n, operator := l.root, path == byOperator || strings.HasPrefix(path, byOperator+".")
+	for word := range strings.SplitSeq(path, ".") {
+		if n != l.root { // the root's operator section is about no value in particular
+			operator = inside(n, word, operator)
+		}
+		if n = resolve(n, word); n == nil || operatorsOwn(word) {
+			return nil
+		}
+	}
+	return collect(n, path, operator)
+}
+
+func operatorsOwn(key string) bool { return key == "without" || key == "statute" }
+
+// inside reports whether an operator's value fills or reads what stands at a key of
+// n. That of a class is about its period, not about the anchor that ends it sooner.
+func inside(n *yaml.Node, key string, outside bool) bool {
+	return key != "sooner" && (outside || resolve(n, byOperator) != nil)
+}
+
+// collect walks the values below n.
+func collect(n *yaml.Node, path string, operator bool) []Value {
+	v := Value{Path: path, Line: n.Line, Operator: operator, Bound: strings.HasSuffix(path, ".bounds")}
+	switch n.Kind {
+	case yaml.ScalarNode:
+		if age, err := strconv.Atoi(n.Value); err == nil && path == "minors.under" {
+			v.Age = age
+			return []Value{v}
+		}
+		if n.Value == byOperator && slices.Contains(leftOpen, path) {
+			v.Operator = true
+			return []Value{v}
+		}
+		p, err := ParsePeriod(n.Value)
+		if v.Period = p; err == nil {
+			return []Value{v}
+		}
+	case yaml.SequenceNode:
+		var out []Value
+		for _, c := range n.Content {
+			out = append(out, collect(c, path, operator)...)
+		}
+		return out
+	case yaml.MappingNode:
+		var out []Value
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if key := n.Content[i].Value; !operatorsOwn(key) {
+				out = append(out, collect(n.Content[i+1], path+"."+key, inside(n, key, operator))...)
+			}
+		}
+		return out
+	}
+	return nil
+}
