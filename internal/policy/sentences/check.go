@@ -54,7 +54,11 @@ type Report struct {
 
 // Check holds a loaded policy file against the published text, as plain text.
 func Check(p *policy.Policy, text string) *Report {
-	all := Split(text)
+	mapped := map[string]bool{}
+	for _, e := range p.Sentences {
+		mapped[e.SHA256] = true
+	}
+	all := Split(text, func(sum string) bool { return mapped[sum] })
 	r := &Report{Policy: p.Version, Of: len(all)}
 	if got := sum(Fold(text)); got != p.TextSHA256 {
 		r.add(TextChanged, 0, 0, "its SHA-256 is %s, the file is for %s", got, p.TextSHA256)
@@ -67,9 +71,7 @@ func Check(p *policy.Policy, text string) *Report {
 		bySum[s.SHA256] = append(bySum[s.SHA256], s)
 	}
 	stated := map[string]bool{} // the paths whose value a number of the text says
-	mapped := map[string]bool{}
 	for _, e := range p.Sentences {
-		mapped[e.SHA256] = true
 		for _, s := range bySum[e.SHA256] {
 			for _, v := range e.Values {
 				stated[v.Path] = stated[v.Path] || s.holds(v)

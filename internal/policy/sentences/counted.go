@@ -1,7 +1,6 @@
 package sentences
 
 import (
-	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -18,17 +17,6 @@ var unitOf = map[string]struct{ months, seconds float64 }{
 }
 
 const day = 86400
-
-// unitNames are the units in their plural and singular, the long ones only.
-func unitNames() []string {
-	var names []string
-	for _, u := range slices.Sorted(maps.Keys(unitOf)) {
-		if len(u) > 3 || u == "day" {
-			names = append(names, u+"s?")
-		}
-	}
-	return names
-}
 
 // unit reads a unit. A letter is one only right behind digits, as in 30d.
 func unit(tok []token, i int) (string, bool) {
@@ -78,8 +66,7 @@ func (t token) isDash() bool { return t.is("-", "‐", "‑", "–", "—") }
 
 // counted finds the numbers with a unit: 30 days, 30-day, ninety (90) days, 14 to 90
 // days, 30, 60 or 90 days, a year, half a year, one and a half years, the 30th day.
-func counted(text string) []Time {
-	tok := tokens(text)
+func counted(tok []token) []Time {
 	var out []Time
 	last := 0 // the first token behind the last time
 	for i := range tok {

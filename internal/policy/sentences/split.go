@@ -26,13 +26,22 @@ type Sentence struct {
 	Times  []Time // what it says of time, in order
 }
 
-// word is a word of the text, and whether a sentence begins with it.
+// word is a word of the text, and what can begin with it.
 type word struct {
-	text       string
-	line       int
-	begins     bool
-	afterBreak bool // it stands first in its line
+	text  string
+	line  int
+	start start
 }
+
+// start says whether a sentence begins with a word.
+type start uint8
+
+const (
+	inside start = iota
+	goesOn       // first in a line that goes on with the sentence before
+	fresh        // a sentence begins here
+	firm         // behind a blank line or a bullet: nothing joins it with what is before
+)
 
 // Split cuts a text into sentences:
 //
@@ -43,16 +52,28 @@ type word struct {
 //     and a capital letter follow, with quotes and brackets between them allowed, and
 //     the word is no abbreviation. A colon and a semicolon end none.
 //   - No line ends inside a time, such as "30" and "days" on two lines.
+//   - Lines that together are a known sentence are that sentence: a text may be
+//     broken into other lines. Known says so of the SHA-256.
 //
 // In doubt two sentences stay one, because a time must not fall between two.
-func Split(text string) []Sentence {
+func Split(text string, known func(sha256 string) bool) []Sentence {
 	words := cut(text)
 	join(words)
+	mapped := make(map[int]int) // where known sentences begin and end
+	for i := range words {
+		if words[i].start != inside {
+			if end := knownFrom(words, i, known); end > 0 {
+				mapped[i] = end
+			}
+		}
+	}
 	var out []Sentence
 	for i := 0; i < len(words); {
-		end := i + 1
-		for end < len(words) && !words[end].begins {
-			end++
+		end := mapped[i]
+		if end == 0 {
+			for end = i + 1; end < len(words) && words[end].start < fresh && mapped[end] == 0; {
+				end++
+			}
 		}
 		s := Sentence{Line: words[i].line, Text: phrase(words[i:end])}
 		s.SHA256 = sum(s.Text)
@@ -61,6 +82,28 @@ func Split(text string) []Sentence {
 		i = end
 	}
 	return out
+}
+
+// maxParts bounds the lines and sentences that are tried together.
+const maxParts = 40
+
+// knownFrom returns where the longest known sentence ends that begins with the word,
+// or 0.
+func knownFrom(words []word, from int, known func(string) bool) int {
+	found, parts := 0, 0
+	for end := from + 1; end <= len(words) && parts < maxParts; end++ {
+		if end < len(words) && words[end].start == inside {
+			continue
+		}
+		parts++
+		if known(sum(phrase(words[from:end]))) {
+			found = end
+		}
+		if end < len(words) && words[end].start == firm {
+			break
+		}
+	}
+	return found
 }
 
 // Fold makes every run of white space one space and removes it from both ends.
@@ -73,6 +116,8 @@ func sum(folded string) string {
 
 const bullets = "•‣◦▪●○·-–—*+"
 
+func isBullet(w string) bool { return utf8.RuneCountInString(w) == 1 && strings.Contains(bullets, w) }
+
 // cut finds the words and where sentences begin.
 func cut(text string) []word {
 	lines := strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
@@ -84,19 +129,22 @@ func cut(text string) []word {
 	blank := true // no line before, or an empty one
 	for i, l := range lines {
 		fields := strings.Fields(l)
-		bullet := len(fields) > 0 && utf8.RuneCountInString(fields[0]) == 1 && strings.Contains(bullets, fields[0])
+		bullet := len(fields) > 0 && isBullet(fields[0])
 		if bullet {
 			fields = fields[1:]
 		}
 		for j, f := range fields {
-			w := word{text: f, line: i + 1, afterBreak: j == 0}
+			w := word{text: f, line: i + 1}
 			switch {
-			case len(words) == 0:
-				w.begins = true
-			case j == 0 && (blank || bullet || stops(words[len(words)-1].text) || width(lines[i-1])+1+utf8.RuneCountInString(f) <= widest):
-				w.begins = true
+			case len(words) == 0 || j == 0 && (blank || bullet):
+				w.start = firm
+			case ends(words[len(words)-1].text) && opens(f):
+				w.start = fresh
+			case j > 0:
+			case stops(words[len(words)-1].text) || width(lines[i-1])+1+utf8.RuneCountInString(f) <= widest:
+				w.start = fresh
 			default:
-				w.begins = ends(words[len(words)-1].text) && opens(f)
+				w.start = goesOn
 			}
 			words = append(words, w)
 		}
@@ -144,8 +192,8 @@ func join(words []word) {
 		for next < len(times) && times[next].End <= at {
 			next++
 		}
-		if words[i].afterBreak && next < len(times) && times[next].Start < at {
-			words[i].begins = false
+		if next < len(times) && times[next].Start < at && words[i].start > goesOn {
+			words[i].start = goesOn
 		}
 		at += len(words[i].text) + 1
 	}

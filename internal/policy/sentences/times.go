@@ -37,19 +37,6 @@ var inUnits = regexp.MustCompile(`(?i)\b(days|weeks|months|years)(?:\)?[:=]|\)) 
 // aged matches an age without a unit. A percentage or an amount is none.
 var aged = regexp.MustCompile(`(?i)\b(?:(?:under|below|younger than|over|above|older than) (?:the age of )?|(?:age of|aged?|ages) (?:under |over )?)(\d+|\pL+)\b(%?)`)
 
-// vague is the closed list of what promises a time and gives no number. "While"
-// counts where it names a state, as in "while the account is active".
-var vague = regexp.MustCompile(`(?i)\b(?:` + strings.Join([]string{
-	`indefinite(?:ly)?`, `forever`, `for ever`, `perpetual(?:ly)?`, `in perpetuity`, `permanent(?:ly)?`,
-	`reasonabl[ey]`, `limited`, `temporar(?:y|ily)`, `periods?`, `for the duration of`,
-	`prompt(?:ly)?`, `immediate(?:ly)?`, `instant(?:ly)?`, `timely`, `shortly`, `soon(?:er)?`, `eventually`, `at once`,
-	`undue delay`, `without delay`, `(?:as|so) long as`, `as (?:soon|quickly|early) as`, `as needed`, `as necessary`, `longer than`, `until`,
-	`while (?:your|the|an?|their|its|his|her) (?:\pL+ ){1,3}(?:is|are|remains?|stays?)(?: \pL+)?`,
-	`at any time`, `from time to time`, `periodic(?:ally)?`,
-	`hourly`, `daily`, `nightly`, `weekly`, `monthly`, `quarterly`, `yearly`, `annual(?:ly)?`,
-	`(?:a few|few|several|some|many|a couple of|a number of) (?:` + strings.Join(unitNames(), `|`) + `)`,
-}, "|") + `)\b`)
-
 // maxAge is the highest age that an age without a unit can be, as in the policy file.
 const maxAge = 21
 
@@ -61,7 +48,8 @@ func Times(text string) []Time {
 			out = append(out, t)
 		}
 	}
-	for _, t := range counted(text) {
+	tok := tokens(text)
+	for _, t := range counted(tok) {
 		add(t)
 	}
 	for _, m := range inUnits.FindAllStringSubmatchIndex(text, -1) {
@@ -70,30 +58,14 @@ func Times(text string) []Time {
 		add(Time{Start: m[0], End: m[1], Low: p, High: p})
 	}
 	for _, m := range aged.FindAllStringSubmatchIndex(text, -1) {
-		n, first := numberBefore(tokens(text[m[2]:m[3]]))
-		if first == 0 && n >= 1 && n <= maxAge && m[4] == m[5] {
+		number := tokens(text[m[2]:m[3]])
+		if n, first := numberBefore(number); first == 0 && !number[0].is("a", "an") && n >= 1 && n <= maxAge && m[4] == m[5] {
 			add(Time{Start: m[0], End: m[1], Kind: Age, Age: int(n)})
 		}
 	}
-	for _, m := range vague.FindAllStringIndex(text, -1) {
-		if about(text, m[0], m[1]) {
-			add(Time{Start: m[0], End: m[1], Kind: Vague})
-		}
+	for _, t := range vagueTimes(tok) {
+		add(t)
 	}
 	slices.SortFunc(out, func(a, b Time) int { return a.Start - b.Start })
 	return out
 }
-
-// about reports whether words of the list are about time here: "including but not
-// limited to" and "permanently deleted" are not.
-func about(text string, start, end int) bool {
-	switch strings.ToLower(text[start:end]) {
-	case "limited":
-		return !strings.HasSuffix(strings.ToLower(text[:start]), "not ")
-	case "permanent", "permanently":
-		return !removed.MatchString(text[end:])
-	}
-	return true
-}
-
-var removed = regexp.MustCompile(`(?i)^ (?:and \pL+ )?(?:delet|eras|remov|destr)`)

@@ -1,0 +1,375 @@
+package sentences
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/schemas"
+)
+
+// published is a text and the policy file for it.
+type published struct{ name, text, file string }
+
+// texts are the small one of our own and, where TEST_POLICIES names a folder that has
+// them, those of the five example policies.
+func texts(t *testing.T) []published {
+	t.Helper()
+	read := func(path string) string {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	all := []published{{"harbour", read("testdata/harbour.txt"), read("testdata/harbour.yaml")}}
+	folder := os.Getenv("TEST_POLICIES")
+	if folder == "" {
+		return all
+	}
+	for _, name := range []string{"bstrapr", "infratrace", "daestro", "abstra", "itskode"} {
+		file, err := schemas.Policies.ReadFile("policies/" + name + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, published{name, read(filepath.Join(folder, name+".txt")), string(file)})
+	}
+	return all
+}
+
+func (p *published) policy(t *testing.T) *policy.Policy {
+	t.Helper()
+	loaded, err := policy.Parse(p.name+".yaml", []byte(p.file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loaded
+}
+
+// split cuts the text as Check does.
+func (p *published) split(loaded *policy.Policy) []Sentence {
+	return Split(p.text, func(sum string) bool {
+		return slices.ContainsFunc(loaded.Sentences, func(e policy.Sentence) bool { return e.SHA256 == sum })
+	})
+}
+
+// find returns the problems of a kind.
+func (r *Report) find(f Fault) []Problem {
+	var out []Problem
+	for _, p := range r.Problems {
+		if p.Fault == f {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// at reports whether there is a problem of a kind at a line of the text or the file.
+func (r *Report) at(f Fault, textLine, fileLine int) bool {
+	return slices.ContainsFunc(r.find(f), func(p Problem) bool {
+		return (textLine == 0 || p.TextLine == textLine) && (fileLine == 0 || p.FileLine == fileLine)
+	})
+}
+
+func TestTheTextsAgreeWithTheirFiles(t *testing.T) {
+	for _, p := range texts(t) {
+		t.Run(p.name, func(t *testing.T) {
+			r := Check(p.policy(t), p.text)
+			if !r.OK() || r.Timed < 4 {
+				t.Errorf("got %d sentences about time and %v", r.Timed, r.Problems)
+			}
+			var out bytes.Buffer
+			if err := r.Write(&out, "text", "file"); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Count(out.String(), "\n"); got != len(r.Entries)+5 || strings.Contains(out.String(), "not found") {
+				t.Errorf("got %d lines for %d entries:\n%s", got, len(r.Entries), &out)
+			}
+		})
+	}
+}
+
+// TestALineBreakChangesNothing breaks the texts into lines of other widths.
+func TestALineBreakChangesNothing(t *testing.T) {
+	for _, p := range texts(t) {
+		loaded := p.policy(t)
+		for _, width := range []int{30, 72, 1000} {
+			var text strings.Builder
+			for l := range strings.Lines(p.text) {
+				column := 0
+				for _, w := range strings.Fields(l) {
+					if column += len(w) + 1; column > width {
+						text.WriteString("\n")
+						column = len(w) + 1
+					}
+					text.WriteString(w + " ")
+				}
+				text.WriteString("\n")
+			}
+			if r := Check(loaded, text.String()); !r.OK() {
+				t.Errorf("%s in lines of %d: got %v", p.name, width, r.Problems)
+			}
+		}
+	}
+}
+
+// inText matches a sentence where it stands in a text, over the ends of lines.
+func inText(sentence string) *regexp.Regexp {
+	words := strings.Fields(sentence)
+	for i := range words {
+		words[i] = regexp.QuoteMeta(words[i])
+	}
+	return regexp.MustCompile(strings.Join(words, `[\s\x{a0}]+`))
+}
+
+// TestEveryChangeOfAMappedSentenceFails changes each digit, drops each word and alters
+// each fourth word of every mapped sentence.
+func TestEveryChangeOfAMappedSentenceFails(t *testing.T) {
+	for _, p := range texts(t) {
+		t.Run(p.name, func(t *testing.T) {
+			loaded, mutations := p.policy(t), 0
+			for _, s := range p.split(loaded) {
+				i := slices.IndexFunc(loaded.Sentences, func(e policy.Sentence) bool { return e.SHA256 == s.SHA256 })
+				if i < 0 {
+					continue
+				}
+				entry, pattern := loaded.Sentences[i], inText(s.Text)
+				try := func(what, changed string, neighbours int) {
+					t.Helper()
+					mutations++
+					r := Check(loaded, pattern.ReplaceAllLiteralString(p.text, changed))
+					if gone := len(r.find(Gone)); !r.at(TextChanged, 0, 0) || !r.at(Gone, 0, entry.Line) || gone > 1+neighbours {
+						t.Errorf("line %d, %s: got %v", s.Line, what, r.Problems)
+					}
+					line := s.Line
+					if neighbours > 0 {
+						line = 0
+					}
+					if len(Times(changed)) > 0 && !r.at(Unmapped, line, 0) {
+						t.Errorf("line %d, %s: it is not called unmapped: %v", s.Line, what, r.Problems)
+					}
+				}
+				for i, c := range []byte(s.Text) {
+					if c < '0' || c > '9' {
+						continue
+					}
+					changed := []byte(s.Text)
+					changed[i] = '0' + (c-'0'+1)%10
+					try("digit", string(changed), 0)
+				}
+				words := strings.Fields(s.Text)
+				for i, w := range words {
+					neighbours := 0 // without a capital letter or a full stop they may become one
+					if i == 0 || i == len(words)-1 {
+						neighbours = 1
+					}
+					try("without "+w, strings.Join(slices.Delete(slices.Clone(words), i, i+1), " "), neighbours)
+					if i%4 == 0 {
+						changed := slices.Clone(words)
+						changed[i] = w[:1] + "x" + w[1:]
+						try("altered "+w, strings.Join(changed, " "), 0)
+					}
+				}
+			}
+			if mutations < 20 {
+				t.Errorf("got %d mutations only", mutations)
+			}
+		})
+	}
+}
+
+func TestANewSentenceFails(t *testing.T) {
+	for _, p := range texts(t) {
+		loaded := p.policy(t)
+		half := p.text[len(p.text)/2:]
+		middle := strings.Index(half, "\n\n")
+		if middle < 0 { // a line is a paragraph there
+			middle = strings.Index(half, "\n")
+		}
+		middle += len(p.text) - len(half)
+		for _, added := range []string{
+			"Some of it stays for 41 days.", "Some of it stays for eleven\nmonths.", "  • Logs: a 5-year archive",
+			"Some of it stays as long as we like.", "We erase it without undue delay.", "Some of it goes after a few weeks.",
+		} {
+			for _, at := range []int{middle, len(p.text)} {
+				text := p.text[:at] + "\n\n" + added + "\n\n" + p.text[at:]
+				line := strings.Count(p.text[:at], "\n") + 3
+				r := Check(loaded, text)
+				if got := r.find(Unmapped); len(got) != 1 || got[0].TextLine != line || !r.at(TextChanged, 0, 0) || len(r.Problems) != 2 {
+					t.Errorf("%s: %q at line %d: got %v", p.name, added, line, r.Problems)
+				}
+			}
+		}
+	}
+}
+
+func TestATextWithoutTimesFails(t *testing.T) {
+	for _, p := range texts(t) {
+		loaded := p.policy(t)
+		for _, text := range []string{"", "Privacy\n\nWe care.\n"} {
+			r := Check(loaded, text)
+			if !r.at(NoSentence, 0, 0) || len(r.find(Gone)) != len(loaded.Sentences) || !r.at(TextChanged, 0, 0) {
+				t.Errorf("%s: got %v", p.name, r.Problems)
+			}
+		}
+		if !loaded.Dated.IsZero() && !Check(loaded, "30 days").at(Differs, 0, 0) {
+			t.Errorf("%s: the date is not missed", p.name)
+		}
+	}
+}
+
+// node finds the node at a path.
+func node(n *yaml.Node, path string) *yaml.Node {
+	for word := range strings.SplitSeq(path, ".") {
+		if n == nil || n.Kind != yaml.MappingNode {
+			return nil
+		}
+		var next *yaml.Node
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == word {
+				next = n.Content[i+1]
+			}
+		}
+		n = next
+	}
+	return n
+}
+
+// edited returns the file with other scalars at some paths.
+func (p *published) edited(t *testing.T, values map[string]string) []byte {
+	t.Helper()
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(p.file), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for path, value := range values {
+		n := node(doc.Content[0], path)
+		if n != nil && n.Kind == yaml.SequenceNode { // bounds: the upper one
+			n = n.Content[len(n.Content)-1]
+		}
+		if n == nil || n.Kind != yaml.ScalarNode {
+			t.Fatalf("%s: there is no value at %s", p.name, path)
+		}
+		n.SetString(value)
+		n.Tag, n.Style = "", 0
+	}
+	data, err := yaml.Marshal(&doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestEveryChangeOfABoundValueFails changes every period and age that a sentence binds.
+// Where the text gives a number, the operator's value is changed with it, so that the
+// file agrees with itself: then the text must be what refuses it.
+func TestEveryChangeOfABoundValueFails(t *testing.T) {
+	for _, p := range texts(t) {
+		t.Run(p.name, func(t *testing.T) {
+			loaded := p.policy(t)
+			mutated, byText := 0, 0
+			for _, e := range loaded.Sentences {
+				i := slices.IndexFunc(p.split(loaded), func(s Sentence) bool { return s.SHA256 == e.SHA256 })
+				s := p.split(loaded)[i]
+				for _, v := range e.Values {
+					if strings.HasPrefix(v.Path, "operator.") {
+						continue // the operator's own to choose
+					}
+					values := map[string]string{v.Path: "91d"}
+					if v.Age > 0 {
+						values[v.Path] = "15"
+					}
+					switch v.Path { // what the backups fit into
+					case "erasure.primary":
+						values[v.Path] = "5d"
+					case "erasure.everywhere":
+						values[v.Path] = "92d"
+					}
+					said := s.holds(v)
+					if said {
+						p.alsoTheOperators(values, v)
+					}
+					mutated++
+					changed, err := policy.Parse(p.name+".yaml", p.edited(t, values))
+					if err != nil {
+						if said && !strings.Contains(err.Error(), "outside the bounds") {
+							t.Errorf("%v: the loader refuses it before the text does: %v", values, err)
+						}
+						continue
+					}
+					byText++
+					differs := slices.ContainsFunc(Check(changed, p.text).find(Differs), func(d Problem) bool {
+						return d.TextLine == s.Line && strings.Contains(d.What, v.Path+" is ")
+					})
+					if said && !differs {
+						t.Errorf("%v: got %v", values, Check(changed, p.text).Problems)
+					}
+					if !said && !v.Operator && Check(changed, p.text).OK() {
+						t.Errorf("%v: it is accepted", values)
+					}
+				}
+			}
+			if mutated < 2 {
+				t.Errorf("got %d changed values, %d refused by the text", mutated, byText)
+			}
+			t.Logf("%d changed values, %d refused by the text, the others by the loader", mutated, byText)
+		})
+	}
+}
+
+// alsoTheOperators adds the operator's value that reads the same sentence.
+func (p *published) alsoTheOperators(values map[string]string, v policy.Value) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(p.file), &doc); err != nil {
+		return
+	}
+	class, rest, _ := strings.Cut(strings.TrimPrefix(v.Path, "classes."), ".")
+	name := node(doc.Content[0], "classes."+class+".operator")
+	if name == nil || !strings.HasPrefix(rest, "keep") || v.Bound {
+		return
+	}
+	path := "operator." + name.Value + ".value" + strings.TrimPrefix(rest, "keep")
+	values[path] = values[v.Path]
+}
+
+func TestTheFileAgainstTheText(t *testing.T) {
+	own := texts(t)[0]
+	for _, c := range []struct{ name, old, new, want string }{
+		{"left to the operator", "respond: 30d", "respond: operator", `rights.respond is the operator's, the sentence says "30-day"`},
+		{"a range", "bounds: [14d, 90d]", "bounds: [13d, 90d]", `classes.request.keep.bounds is 13d, the sentence says "14 and 90 days"`},
+		{"a number that nothing binds", "binds: erasure.everywhere", "binds: erasure.shared_rows", `the sentence says "ninety (90) days", and no value that it binds does`},
+		{"a vague sentence and no operator", "binds: classes.account.from", "binds: [classes.account.from, classes.account.without]", ""},
+		{"another date", "dated: 2026-03-03", "dated: 2026-03-30", "text.dated: the text does not name 2026-03-30"},
+		{"no entry", `  - {section: "5", about: "changes of the page", sha256: "4c8b99ea9828c1f602ad4b148a455d7b953b4612548f2345a6faefde414b3369", waived: "about the text"}` + "\n", "", `"from time to time": bind or waive sha256 4c8b`},
+		{"a waived part", `, waived: "the post box is none of ours"`, "", ""},
+	} {
+		file := strings.Replace(own.file, c.old, c.new, 1)
+		if file == own.file {
+			t.Fatalf("%s: the file has no %q", c.name, c.old)
+		}
+		extra := "  rights_respond: {value: 30d, basis: b, owner: o, review: 2027-01-01}\n"
+		if strings.Contains(c.new, "respond: operator") {
+			file += extra
+		}
+		if strings.Contains(c.new, "shared_rows") {
+			file = strings.Replace(file, "everywhere: 90d", "everywhere: 90d, shared_rows: row", 1)
+			file = strings.Replace(file, "binds: [rights.offered, erasure.primary]", "binds: [rights.offered, erasure]", 1)
+		}
+		p, err := policy.Parse("x.yaml", []byte(file))
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		r := Check(p, own.text)
+		if c.want == "" && !r.OK() || c.want != "" && !slices.ContainsFunc(r.Problems, func(p Problem) bool { return strings.Contains(p.What, c.want) }) {
+			t.Errorf("%s: got %v, want %q", c.name, r.Problems, c.want)
+		}
+	}
+}
