@@ -233,11 +233,37 @@ func TestRefuses(t *testing.T) {
 		{"replay lethe.request/0 1-", "want FROM-TO"},
 		{"ledger", "want ingest ledger new-epoch TOPIC"},
 		{"ledger new-epoch", "want ingest ledger new-epoch TOPIC"},
+		{"policy", "want ingest policy check --text FILE"},
+		{"policy check", "want ingest policy check --text FILE"},
+		{"policy check --text a b", "want ingest policy check --text FILE"},
+		{"policy check --text a", "POLICY_FILE is not set"},
 		{"nothing", `unknown command "nothing"`},
 	} {
 		err := run(strings.Fields(c.args), nil, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("ingest %s: got %v, want %q", c.args, err, c.want)
 		}
+	}
+}
+
+func TestPolicyCheck(t *testing.T) {
+	const folder = "../../internal/policy/sentences/testdata/"
+	environ := []string{"POLICY_FILE=" + folder + "harbour.yaml"}
+	var out bytes.Buffer
+	if err := run([]string{"policy", "check", "--text", folder + "harbour.txt"}, environ, &out); err != nil || !strings.Contains(out.String(), "\nagreed: ") {
+		t.Errorf("got %v\n%s", err, &out)
+	}
+	text, err := os.ReadFile(folder + "harbour.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := filepath.Join(t.TempDir(), "page.txt")
+	if err := os.WriteFile(changed, bytes.Replace(text, []byte("24 months"), []byte("25 months"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	err = run([]string{"policy", "check", "--text", changed}, environ, &out)
+	if err == nil || !strings.Contains(err.Error(), "do not agree") || !strings.Contains(out.String(), `page.txt:17: unmapped sentence: "25 months"`) {
+		t.Errorf("got %v\n%s", err, &out)
 	}
 }

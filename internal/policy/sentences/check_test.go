@@ -129,8 +129,8 @@ func inText(sentence string) *regexp.Regexp {
 	return regexp.MustCompile(strings.Join(words, `[\s\x{a0}]+`))
 }
 
-// TestEveryChangeOfAMappedSentenceFails changes each digit, drops each word and alters
-// each fourth word of every mapped sentence.
+// TestEveryChangeOfAMappedSentenceFails changes each digit of every mapped sentence, and
+// drops or alters two words of three, the first and the last among them.
 func TestEveryChangeOfAMappedSentenceFails(t *testing.T) {
 	for _, p := range texts(t) {
 		t.Run(p.name, func(t *testing.T) {
@@ -170,8 +170,9 @@ func TestEveryChangeOfAMappedSentenceFails(t *testing.T) {
 					if i == 0 || i == len(words)-1 {
 						neighbours = 1
 					}
-					try("without "+w, strings.Join(slices.Delete(slices.Clone(words), i, i+1), " "), neighbours)
-					if i%4 == 0 {
+					if i%3 == 0 || i == len(words)-1 {
+						try("without "+w, strings.Join(slices.Delete(slices.Clone(words), i, i+1), " "), neighbours)
+					} else if i%3 == 1 {
 						changed := slices.Clone(words)
 						changed[i] = w[:1] + "x" + w[1:]
 						try("altered "+w, strings.Join(changed, " "), 0)
@@ -274,10 +275,9 @@ func TestEveryChangeOfABoundValueFails(t *testing.T) {
 	for _, p := range texts(t) {
 		t.Run(p.name, func(t *testing.T) {
 			loaded := p.policy(t)
-			mutated, byText := 0, 0
+			mutated, byText, all := 0, 0, p.split(loaded)
 			for _, e := range loaded.Sentences {
-				i := slices.IndexFunc(p.split(loaded), func(s Sentence) bool { return s.SHA256 == e.SHA256 })
-				s := p.split(loaded)[i]
+				s := all[slices.IndexFunc(all, func(s Sentence) bool { return s.SHA256 == e.SHA256 })]
 				for _, v := range e.Values {
 					if strings.HasPrefix(v.Path, "operator.") {
 						continue // the operator's own to choose
@@ -305,13 +305,14 @@ func TestEveryChangeOfABoundValueFails(t *testing.T) {
 						continue
 					}
 					byText++
-					differs := slices.ContainsFunc(Check(changed, p.text).find(Differs), func(d Problem) bool {
+					r := Check(changed, p.text)
+					differs := slices.ContainsFunc(r.find(Differs), func(d Problem) bool {
 						return d.TextLine == s.Line && strings.Contains(d.What, v.Path+" is ")
 					})
 					if said && !differs {
-						t.Errorf("%v: got %v", values, Check(changed, p.text).Problems)
+						t.Errorf("%v: got %v", values, r.Problems)
 					}
-					if !said && !v.Operator && Check(changed, p.text).OK() {
+					if !said && !v.Operator && r.OK() {
 						t.Errorf("%v: it is accepted", values)
 					}
 				}
@@ -337,39 +338,4 @@ func (p *published) alsoTheOperators(values map[string]string, v policy.Value) {
 	}
 	path := "operator." + name.Value + ".value" + strings.TrimPrefix(rest, "keep")
 	values[path] = values[v.Path]
-}
-
-func TestTheFileAgainstTheText(t *testing.T) {
-	own := texts(t)[0]
-	for _, c := range []struct{ name, old, new, want string }{
-		{"left to the operator", "respond: 30d", "respond: operator", `rights.respond is the operator's, the sentence says "30-day"`},
-		{"a range", "bounds: [14d, 90d]", "bounds: [13d, 90d]", `classes.request.keep.bounds is 13d, the sentence says "14 and 90 days"`},
-		{"a number that nothing binds", "binds: erasure.everywhere", "binds: erasure.shared_rows", `the sentence says "ninety (90) days", and no value that it binds does`},
-		{"a vague sentence and no operator", "binds: classes.account.from", "binds: [classes.account.from, classes.account.without]", ""},
-		{"another date", "dated: 2026-03-03", "dated: 2026-03-30", "text.dated: the text does not name 2026-03-30"},
-		{"no entry", `  - {section: "5", about: "changes of the page", sha256: "4c8b99ea9828c1f602ad4b148a455d7b953b4612548f2345a6faefde414b3369", waived: "about the text"}` + "\n", "", `"from time to time": bind or waive sha256 4c8b`},
-		{"a waived part", `, waived: "the post box is none of ours"`, "", ""},
-	} {
-		file := strings.Replace(own.file, c.old, c.new, 1)
-		if file == own.file {
-			t.Fatalf("%s: the file has no %q", c.name, c.old)
-		}
-		extra := "  rights_respond: {value: 30d, basis: b, owner: o, review: 2027-01-01}\n"
-		if strings.Contains(c.new, "respond: operator") {
-			file += extra
-		}
-		if strings.Contains(c.new, "shared_rows") {
-			file = strings.Replace(file, "everywhere: 90d", "everywhere: 90d, shared_rows: row", 1)
-			file = strings.Replace(file, "binds: [rights.offered, erasure.primary]", "binds: [rights.offered, erasure]", 1)
-		}
-		p, err := policy.Parse("x.yaml", []byte(file))
-		if err != nil {
-			t.Errorf("%s: %v", c.name, err)
-			continue
-		}
-		r := Check(p, own.text)
-		if c.want == "" && !r.OK() || c.want != "" && !slices.ContainsFunc(r.Problems, func(p Problem) bool { return strings.Contains(p.What, c.want) }) {
-			t.Errorf("%s: got %v, want %q", c.name, r.Problems, c.want)
-		}
-	}
 }

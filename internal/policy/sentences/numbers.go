@@ -109,8 +109,8 @@ var (
 func spelled(tok []token) (float64, bool) {
 	if i := slices.IndexFunc(tok, func(t token) bool { return t.is("hundred") }); i >= 0 {
 		hundreds, rest := 1.0, tok[i+1:]
-		if head := tok[:i]; len(head) > 0 && !(len(head) == 1 && head[0].is("a")) {
-			n, ok := spelled(head)
+		if i > 1 || i == 1 && !tok[0].is("a") {
+			n, ok := spelled(tok[:i])
 			if !ok || n < 1 || n > 9 {
 				return 0, false
 			}

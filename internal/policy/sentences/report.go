@@ -12,7 +12,7 @@ import (
 )
 
 // maxText bounds a text, in bytes.
-const maxText = 4 << 20
+const maxText = 256 << 10
 
 // ReadText reads a published text.
 func ReadText(name string) (string, error) {
@@ -26,7 +26,7 @@ func ReadText(name string) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("read policy text: %w", err)
 	case len(data) > maxText:
-		return "", fmt.Errorf("read policy text: %s is larger than %d MiB", name, maxText>>20)
+		return "", fmt.Errorf("read policy text: %s is larger than %d KiB", name, maxText>>10)
 	case !utf8.Valid(data):
 		return "", fmt.Errorf("read policy text: %s is no text in UTF-8", name)
 	}

@@ -43,10 +43,15 @@ const maxAge = 21
 // Times finds where a text speaks of time, in its order; no two overlap.
 func Times(text string) []Time {
 	var out []Time
+	taken := make([]bool, len(text))
 	add := func(t Time) {
-		if !slices.ContainsFunc(out, func(o Time) bool { return t.Start < o.End && o.Start < t.End }) {
-			out = append(out, t)
+		if slices.Contains(taken[t.Start:t.End], true) {
+			return
 		}
+		for i := t.Start; i < t.End; i++ {
+			taken[i] = true
+		}
+		out = append(out, t)
 	}
 	tok := tokens(text)
 	for _, t := range counted(tok) {

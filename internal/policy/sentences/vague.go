@@ -35,7 +35,7 @@ func phrases(list ...string) map[string][][]string {
 }
 
 // some stand for a number before a unit.
-var some = phrases("a few", "few", "several", "some", "many", "a couple of", "couple of", "a number of")
+var some = phrases("every", "each", "for", "within", "a few", "few", "several", "some", "many", "a couple of", "couple of", "a number of")
 
 // vagueTimes finds the phrases of the list, some of a unit, and while with a state.
 func vagueTimes(tok []token) []Time {
