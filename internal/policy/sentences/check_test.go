@@ -129,8 +129,8 @@ func inText(sentence string) *regexp.Regexp {
 	return regexp.MustCompile(strings.Join(words, `[\s\x{a0}]+`))
 }
 
-// TestEveryChangeOfAMappedSentenceFails changes each digit of every mapped sentence, and
-// drops or alters two words of three, the first and the last among them.
+// TestEveryChangeOfAMappedSentenceFails changes each digit of every mapped sentence,
+// drops each word and alters each word.
 func TestEveryChangeOfAMappedSentenceFails(t *testing.T) {
 	for _, p := range texts(t) {
 		t.Run(p.name, func(t *testing.T) {
@@ -170,18 +170,16 @@ func TestEveryChangeOfAMappedSentenceFails(t *testing.T) {
 					if i == 0 || i == len(words)-1 {
 						neighbours = 1
 					}
-					if i%3 == 0 || i == len(words)-1 {
-						try("without "+w, strings.Join(slices.Delete(slices.Clone(words), i, i+1), " "), neighbours)
-					} else if i%3 == 1 {
-						changed := slices.Clone(words)
-						changed[i] = w[:1] + "x" + w[1:]
-						try("altered "+w, strings.Join(changed, " "), 0)
-					}
+					try("without "+w, strings.Join(slices.Delete(slices.Clone(words), i, i+1), " "), neighbours)
+					changed := slices.Clone(words)
+					changed[i] = w[:1] + "x" + w[1:]
+					try("altered "+w, strings.Join(changed, " "), 0)
 				}
 			}
 			if mutations < 20 {
 				t.Errorf("got %d mutations only", mutations)
 			}
+			t.Logf("%d mutations", mutations)
 		})
 	}
 }

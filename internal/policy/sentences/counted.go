@@ -2,9 +2,10 @@ package sentences
 
 import (
 	"math"
-	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lethe-audit/lethe/internal/policy"
 )
@@ -47,18 +48,34 @@ type token struct {
 	start, end  int
 }
 
-var tokenPattern = regexp.MustCompile(`\d+(?:[.,]\d+)*|\pL+|[^\s]`)
-
 func tokens(text string) []token {
 	var out []token
-	for _, m := range tokenPattern.FindAllStringIndex(text, -1) {
-		w := text[m[0]:m[1]]
-		out = append(out, token{w, strings.ToLower(w), m[0], m[1]})
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		start := i
+		i += size
+		switch {
+		case unicode.IsSpace(r):
+			continue
+		case digit(r):
+			for i < len(text) && (digit(rune(text[i])) || strings.IndexByte(".,", text[i]) >= 0 && i+1 < len(text) && digit(rune(text[i+1]))) {
+				i++
+			}
+		case unicode.IsLetter(r):
+			rest := strings.IndexFunc(text[i:], func(r rune) bool { return !unicode.IsLetter(r) })
+			if rest < 0 {
+				rest = len(text) - i
+			}
+			i += rest
+		}
+		out = append(out, token{text[start:i], strings.ToLower(text[start:i]), start, i})
 	}
 	return out
 }
 
-func (t token) isDigits() bool { return '0' <= t.text[0] && t.text[0] <= '9' }
+func digit(r rune) bool { return '0' <= r && r <= '9' }
+
+func (t token) isDigits() bool { return digit(rune(t.text[0])) }
 
 func (t token) is(words ...string) bool { return slices.Contains(words, t.lower) }
 

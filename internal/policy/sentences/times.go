@@ -1,10 +1,7 @@
 package sentences
 
 import (
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/lethe-audit/lethe/internal/policy"
 )
@@ -31,15 +28,6 @@ type Time struct {
 	Age       int // in years, for an age
 }
 
-// inUnits matches a number behind its unit, as a table has it: "days: 30".
-var inUnits = regexp.MustCompile(`(?i)\b(days|weeks|months|years)(?:\)?[:=]|\)) ?(\d{1,4})\b`)
-
-// aged matches an age without a unit. A percentage or an amount is none.
-var aged = regexp.MustCompile(`(?i)\b(?:(?:under|below|younger than|over|above|older than) (?:the age of )?|(?:age of|aged?|ages) (?:under |over )?)(\d+|\pL+)\b(%?)`)
-
-// maxAge is the highest age that an age without a unit can be, as in the policy file.
-const maxAge = 21
-
 // Times finds where a text speaks of time, in its order; no two overlap.
 func Times(text string) []Time {
 	var out []Time
@@ -57,15 +45,12 @@ func Times(text string) []Time {
 	for _, t := range counted(tok) {
 		add(t)
 	}
-	for _, m := range inUnits.FindAllStringSubmatchIndex(text, -1) {
-		n, _ := strconv.ParseFloat(text[m[4]:m[5]], 64)
-		p := period(n, strings.ToLower(text[m[2]:m[3]]))
-		add(Time{Start: m[0], End: m[1], Low: p, High: p})
-	}
-	for _, m := range aged.FindAllStringSubmatchIndex(text, -1) {
-		number := tokens(text[m[2]:m[3]])
-		if n, first := numberBefore(number); first == 0 && !number[0].is("a", "an") && n >= 1 && n <= maxAge && m[4] == m[5] {
-			add(Time{Start: m[0], End: m[1], Kind: Age, Age: int(n)})
+	for i := range tok {
+		if t, ok := unitFirst(tok, i); ok {
+			add(t)
+		}
+		if t, ok := ageAt(tok, i); ok {
+			add(t)
 		}
 	}
 	for _, t := range vagueTimes(tok) {
@@ -73,4 +58,39 @@ func Times(text string) []Time {
 	}
 	slices.SortFunc(out, func(a, b Time) int { return a.Start - b.Start })
 	return out
+}
+
+// unitFirst reads a number behind its unit, as a table has it: "days: 30".
+func unitFirst(tok []token, i int) (Time, bool) {
+	j := i + 1
+	for j < len(tok) && j < i+3 && tok[j].is(")", ":", "=") {
+		j++
+	}
+	u, ok := unit(tok, i)
+	if !ok || j == i+1 || j == len(tok) || !tok[j].isDigits() {
+		return Time{}, false
+	}
+	n, first := numberBefore(tok[j : j+1])
+	p := period(n, u)
+	return Time{Start: tok[i].start, End: tok[j].end, Low: p, High: p}, first == 0
+}
+
+// beforeAge stand before an age without a unit.
+var beforeAge = phrases(
+	"under", "below", "younger than", "over", "above", "older than",
+	"under the age of", "below the age of", "over the age of", "above the age of",
+	"age of", "age", "ages", "aged", "aged under", "aged over",
+)
+
+// maxAge is the highest age that an age without a unit can be, as in the policy file.
+const maxAge = 21
+
+// ageAt reads an age without a unit. A percentage is none.
+func ageAt(tok []token, i int) (Time, bool) {
+	j := i + begins(tok[i:], beforeAge)
+	if j == i || j == len(tok) || tok[j].is("a", "an") || j+1 < len(tok) && tok[j+1].is("%") {
+		return Time{}, false
+	}
+	n, first := numberBefore(tok[j : j+1])
+	return Time{Start: tok[i].start, End: tok[j].end, Kind: Age, Age: int(n)}, first == 0 && n >= 1 && n <= maxAge
 }
