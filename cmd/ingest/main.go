@@ -96,8 +96,9 @@ Every sentence with a number and a unit of time, with an age, or with a vague pe
 (reasonable, promptly, as long as, at any time, ...) must have an entry in the file's
 sentences: by the SHA-256 of its words, with single spaces between them. The entry
 names the values that the sentence binds, or why it binds none (waived), or both where
-a part of it binds none. The values must be what the sentence says, or an operator's
-where it is vague. The SHA-256 of the whole text must be text.sha256.
+a part of it binds none. A period must be one that the sentence says, and count from
+the anchor that it names; where the sentence is vague, an operator's value decides. The
+SHA-256 of the whole text, with single spaces, must be text.sha256.
 
 What is wrong is named with the line of the text, or of the file, and the sums to
 enter. Changing a digit or a word of the text, or a period in the file, fails.

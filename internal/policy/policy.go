@@ -105,6 +105,8 @@ type Value struct {
 	// Period is zero for an age, and where the file leaves the period to the operator.
 	Period Period
 	Age    int
+	// From is the anchor that a class's period counts from; "" for the event and elsewhere.
+	From string
 	// Bound says that it is the shortest or the longest that the text allows.
 	Bound bool
 	// Operator says that an operator's value fills or reads the text.

@@ -15,16 +15,16 @@ var leftOpen = []string{"erasure.primary", "erasure.everywhere", "rights.respond
 // an operator's value decides inside a class, such as without and a statute, no
 // sentence stands behind.
 func (l *loader) values(path string) []Value {
-	n, operator := l.root, path == byOperator || strings.HasPrefix(path, byOperator+".")
+	n, from, operator := l.root, "", path == byOperator || strings.HasPrefix(path, byOperator+".")
 	for word := range strings.SplitSeq(path, ".") {
 		if n != l.root { // the root's operator section is about no value in particular
-			operator = inside(n, word, operator)
+			operator, from = inside(n, word, operator), countsFrom(n, word, from)
 		}
 		if n = resolve(n, word); n == nil || operatorsOwn(word) {
 			return nil
 		}
 	}
-	return collect(n, path, operator)
+	return collect(n, path, from, operator)
 }
 
 func operatorsOwn(key string) bool { return key == "without" || key == "statute" }
@@ -35,9 +35,17 @@ func inside(n *yaml.Node, key string, outside bool) bool {
 	return key != "sooner" && (outside || resolve(n, byOperator) != nil)
 }
 
+// countsFrom returns the anchor that what stands at a key of n counts from.
+func countsFrom(n *yaml.Node, key, outside string) string {
+	if from := resolve(n, "from"); from != nil && (key == "keep" || key == "within") && from.Value != fromEvent {
+		return from.Value
+	}
+	return outside
+}
+
 // collect walks the values below n.
-func collect(n *yaml.Node, path string, operator bool) []Value {
-	v := Value{Path: path, Line: n.Line, Operator: operator, Bound: strings.HasSuffix(path, ".bounds")}
+func collect(n *yaml.Node, path, from string, operator bool) []Value {
+	v := Value{Path: path, Line: n.Line, From: from, Operator: operator, Bound: strings.HasSuffix(path, ".bounds")}
 	switch n.Kind {
 	case yaml.ScalarNode:
 		if age, err := strconv.Atoi(n.Value); err == nil && path == "minors.under" {
@@ -55,14 +63,14 @@ func collect(n *yaml.Node, path string, operator bool) []Value {
 	case yaml.SequenceNode:
 		var out []Value
 		for _, c := range n.Content {
-			out = append(out, collect(c, path, operator)...)
+			out = append(out, collect(c, path, from, operator)...)
 		}
 		return out
 	case yaml.MappingNode:
 		var out []Value
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			if key := n.Content[i].Value; !operatorsOwn(key) {
-				out = append(out, collect(n.Content[i+1], path+"."+key, inside(n, key, operator))...)
+				out = append(out, collect(n.Content[i+1], path+"."+key, countsFrom(n, key, from), inside(n, key, operator))...)
 			}
 		}
 		return out

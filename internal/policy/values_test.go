@@ -44,6 +44,9 @@ func TestWhatASentenceBinds(t *testing.T) {
 				if v.Bound {
 					value += "|"
 				}
+				if anchored := strings.Contains(v.Path, "within"); anchored != (v.From != "") {
+					t.Errorf("%s: %s counts from %q", c.policy, v.Path, v.From)
+				}
 				if v.Line == 0 {
 					t.Errorf("%s: %s stands in line %d", c.policy, v.Path, v.Line)
 				}

@@ -127,7 +127,7 @@ func (s *Sentence) holds(v policy.Value) bool {
 // compare holds what a sentence binds to what it says. A value must be one of its
 // numbers; where it is vague, or says nothing of time, an operator's value or a number
 // of another sentence decides. A number must be one of the values, unless a part of
-// the sentence is waived.
+// the sentence is waived; the same goes for the anchor that a period counts from.
 func (r *Report) compare(e policy.Sentence, s Sentence, stated map[string]bool) {
 	open := true
 	for _, t := range s.Times {
@@ -135,7 +135,13 @@ func (r *Report) compare(e policy.Sentence, s Sentence, stated map[string]bool) 
 	}
 	open = open || slices.ContainsFunc(s.Times, func(t Time) bool { return t.Kind == Vague })
 	for _, v := range e.Values {
-		if s.holds(v) || open && (v.Operator || stated[v.Path]) {
+		if s.holds(v) {
+			if why := s.otherAnchor(v.From); why != "" && e.Waived == "" {
+				r.add(Differs, s.Line, v.Line, "%s counts from %s, the sentence %s", v.Path, v.From, why)
+			}
+			continue
+		}
+		if open && (v.Operator || stated[v.Path]) {
 			continue
 		}
 		value := v.Period.String()
@@ -152,6 +158,26 @@ func (r *Report) compare(e policy.Sentence, s Sentence, stated map[string]bool) 
 			r.add(Differs, s.Line, e.Line, "the sentence says %q, and no value that it binds does", s.Text[t.Start:t.End])
 		}
 	}
+}
+
+// otherAnchor says why a period of the sentence does not count from an anchor: it does
+// not name what the anchor is about, or one of both is a request and the other is not.
+func (s *Sentence) otherAnchor(anchor string) string {
+	if anchor == "" {
+		return ""
+	}
+	text := strings.ToLower(s.Text)
+	about, _, _ := strings.Cut(anchor, ".")
+	asked, asks := strings.HasSuffix(anchor, "_requested"), strings.Contains(text, "request")
+	switch {
+	case !strings.Contains(text, about):
+		return "names no " + about
+	case asked && !asks:
+		return "names no request"
+	case asks && !asked:
+		return "names a request"
+	}
+	return ""
 }
 
 // counted reports whether there is a number with a unit.

@@ -323,6 +323,31 @@ func TestEveryChangeOfABoundValueFails(t *testing.T) {
 	}
 }
 
+// TestEveryChangeOfAnAnchorFails makes every anchor that a number of the text counts
+// from the other one of an account.
+func TestEveryChangeOfAnAnchorFails(t *testing.T) {
+	for _, p := range texts(t) {
+		all := p.split(p.policy(t))
+		for _, e := range p.policy(t).Sentences {
+			for _, v := range e.Values {
+				i := slices.IndexFunc(all, func(s Sentence) bool { return s.SHA256 == e.SHA256 })
+				other := map[string]string{"account.deleted": "account.deletion_requested", "account.deletion_requested": "account.deleted"}[v.From]
+				if other == "" || !all[i].holds(v) {
+					continue
+				}
+				path := v.Path[:strings.LastIndex(v.Path, ".")] + ".from"
+				changed, err := policy.Parse(p.name+".yaml", p.edited(t, map[string]string{path: other}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !slices.ContainsFunc(Check(changed, p.text).find(Differs), func(d Problem) bool { return strings.HasPrefix(d.What, v.Path+" counts from "+other) }) {
+					t.Errorf("%s: %s: it is accepted", p.name, path)
+				}
+			}
+		}
+	}
+}
+
 // alsoTheOperators adds the operator's value that reads the same sentence.
 func (p *published) alsoTheOperators(values map[string]string, v policy.Value) {
 	var doc yaml.Node

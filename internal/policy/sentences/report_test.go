@@ -20,6 +20,8 @@ func TestTheFileAgainstTheText(t *testing.T) {
 		{"a value that another sentence says", "binds: [rights.offered, erasure.primary]", "binds: [rights.offered, erasure]", ""},
 		{"a part that is not waived", `, waived: "the post box is none of ours"`, "", ``},
 		{"a part that is waived", "binds: rights.respond", `binds: [rights.respond, rights.offered], waived: "for the rest"`, ""},
+		{"an anchor that is a request", "from: account.deleted", "from: account.deletion_requested", `classes.account.within counts from account.deletion_requested, the sentence names no request`},
+		{"an anchor of something else", "from: account.deleted, key: user", "from: workspace.deleted, key: workspace", `classes.account.within counts from workspace.deleted, the sentence names no workspace`},
 		{"another date", "dated: 2026-03-03", "dated: 2026-03-30", "text.dated: the text does not name 2026-03-30"},
 		{"no entry", `  - {section: "5", about: "changes of the page", sha256: "4c8b99ea9828c1f602ad4b148a455d7b953b4612548f2345a6faefde414b3369", waived: "about the text"}` + "\n", "", `"from time to time": bind or waive sha256 4c8b`},
 	} {
