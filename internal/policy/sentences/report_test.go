@@ -16,7 +16,7 @@ func TestTheFileAgainstTheText(t *testing.T) {
 	for _, c := range []struct{ name, old, new, want string }{
 		{"another number", "respond: 30d", "respond: 31d", `rights.respond is 31d, the sentence says "30-day"`},
 		{"another age", "under: 16", "under: 18", `minors.under is 18, the sentence says "under 16"`},
-		{"a bound inside the range", "bounds: [14d, 90d]", "bounds: [13d, 90d]", `classes.request.keep.bounds is 13d, the sentence says "14 and 90 days"`},
+		{"a bound inside the range", "bounds: [14d, 90d]", "bounds: [13d, 90d]", `classes.request.keep.bounds is 13d, the sentence says "14 to 90 days"`},
 		{"a value that another sentence says", "binds: [rights.offered, erasure.primary]", "binds: [rights.offered, erasure]", ""},
 		{"a part that is not waived", `, waived: "the post box is none of ours"`, "", ``},
 		{"a part that is waived", "binds: rights.respond", `binds: [rights.respond, rights.offered], waived: "for the rest"`, ""},

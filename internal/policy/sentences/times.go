@@ -12,7 +12,7 @@ type Kind uint8
 // The kinds.
 const (
 	Exact Kind = iota // "90 days"
-	Range             // "between 14 and 90 days"
+	Range             // "10 to 40 days"
 	Vague             // "a reasonable time"
 	Age               // "under 16"
 )

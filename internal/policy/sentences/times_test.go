@@ -44,7 +44,7 @@ func TestTimes(t *testing.T) {
 		{"two weeks, a fortnight, a quarter, a decade", "two weeks=14d; a fortnight=14d; a quarter=3m; a decade=10y"},
 		{"72 hours; 36 hours; 5 minutes", "72 hours=3d; 36 hours=0d; 5 minutes=0d"},
 		{"on the 30th day", "30th day=30d"},
-		{"between 14 and 90 days", "14 and 90 days=14d..90d"},
+		{"between 10 and 40 days", "10 and 40 days=10d..40d"},
 		{"14-90 days, or 14 to 90 days", "14-90 days=14d..90d; 14 to 90 days=14d..90d"},
 		{"14 days to 90 days", "14 days to 90 days=14d..90d"},
 		{"between 2 weeks and 3 months", "2 weeks and 3 months=14d..3m"},

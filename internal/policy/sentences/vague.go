@@ -98,7 +98,7 @@ func about(tok []token, i int) bool {
 }
 
 // state returns how many tokens at the start name a state that lasts, as in "while
-// your account is active".
+// your boat is here".
 func state(tok []token) int {
 	if len(tok) < 4 || !tok[0].is("while") || !tok[1].is("your", "the", "a", "an", "their", "its", "his", "her") {
 		return 0
