@@ -41,6 +41,9 @@ func readShape(text string, complete bool) (s shape, enough bool) {
 	depth := 0
 	named := false // the table's name is behind us, so FORMAT is a keyword
 	for ; tok.kind != tokenEnd; tok = t.next() {
+		if !complete && tok.end == len(text) {
+			return shape{}, false // the token may go on
+		}
 		switch {
 		case tok.text == "(", tok.text == "{":
 			if tok.text == "(" && depth == 0 && !named {
@@ -60,9 +63,6 @@ func readShape(text string, complete bool) (s shape, enough bool) {
 		case tok.word("SELECT"), tok.word("WITH"), tok.word("FROM"), tok.word("WATCH"):
 			return shape{}, true
 		case tok.word("VALUES"):
-			if !complete && tok.end == len(text) {
-				return shape{}, false
-			}
 			return shape{insert: true, named: true, head: text[:tok.start], format: "Values", data: tok.end}, true
 		case tok.word("FORMAT"):
 			name := t.next()

@@ -107,7 +107,7 @@ func TestReadTaskDoesNotDependOnThePieces(t *testing.T) {
 
 // Every prefix of a statement is either not enough or gives the same answer.
 func FuzzReadShape(f *testing.F) {
-	for _, seed := range []string{"INSERT INTO t (a) FORMAT TSV\n1", "INSERT INTO t VALUES (1)", "SELECT 1 FORMAT CSV", "/* */ insert into `x` select 1", "INSERT INTO a.b SETTINGS c = 'd' FORMAT Native \r\nx"} {
+	for _, seed := range []string{"INSERT INTO t (a) FORMAT TSV\n1", "INSERT INTO t VALUES (1)", "SELECT 1 FORMAT CSV", "/* */ insert into `x` select 1", "insert into `x` select1", "insert into `x` values1", "INSERT INTO a.b SETTINGS c = 'd' FORMAT Native \r\nx"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
