@@ -22,10 +22,14 @@ type StoredClass struct {
 	Period Period
 	Bucket Unit
 
-	Keep    string // the promise in words: "2y", or "within 30d"
-	From    string // what Keep counts from: "event", or the action of an anchor
+	Keep string // the promise in words: "2y", or "within 30d"
+	From string // what Keep counts from: "event", or the action of an anchor
+
 	Anchor  string // the action that starts or cuts short the period; "" where there is none
 	KeyedBy string // what Anchor is about, such as "user"
+	After   Period // how long after the anchor; zero where there is none
+	Within  bool   // After is a deadline for the last byte, not a promise to keep
+	AtLeast Period // a statute keeps the row so long from RetainedFrom; zero where there is none
 
 	Section  string // the section of the published text; "" where it is silent
 	Operator string // the operator's value that fills or reads the text; "" where there is none
@@ -216,7 +220,7 @@ func (c *class) store(section func(path string) string) []StoredClass {
 		out = append(out, s)
 		if c.sooner != nil {
 			a := s
-			a.Anchor, a.KeyedBy = c.sooner.from, c.sooner.keyed
+			a.Anchor, a.KeyedBy, a.After, a.Within = c.sooner.from, c.sooner.keyed, c.sooner.within, true
 			a.Keep += ", or within " + c.sooner.within.String() + " of " + c.sooner.from
 			a.Key += "-or-within-" + c.sooner.within.String() + "-of-" + c.sooner.from
 			out = append(out, a)
@@ -235,6 +239,7 @@ func (c *class) store(section func(path string) string) []StoredClass {
 	case c.anchoredOnly():
 		s := base
 		s.From, s.Anchor, s.KeyedBy, s.Period = c.from, c.from, c.keyed, Period{Sentinel: true}
+		s.After, s.Within = c.keep, c.within
 		promise := s.Keep + "-after-" + c.from
 		if c.within {
 			promise = "within-" + s.Keep + "-of-" + c.from
@@ -243,6 +248,7 @@ func (c *class) store(section func(path string) string) []StoredClass {
 		if c.atLeast != nil {
 			promise += "-but-" + c.atLeast.keep.String()
 			s.Keep += ", but not before " + c.atLeast.keep.String() + " from the event"
+			s.AtLeast = c.atLeast.keep
 		}
 		c.plain = add(s, promise)
 	default:
