@@ -1,0 +1,114 @@
+// Package retention decides when a stored row must go, and moves its expiry there.
+//
+// A row is stored with its class's own period. What happens later is kept as
+// facts: an account was deleted or restored, a plan changed, a person asked to be
+// erased, a hold was placed. Fate is the one function that says what a row's class
+// and the facts together mean; the sweep, the readers and the ingester all ask it.
+//
+//	audit events, requests → facts → Fate ← row
+//
+// It holds no SQL: tables are reached through Storage.
+package retention
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/policy"
+)
+
+// Facts are what is known at one instant. They never change, so any number of
+// goroutines may use them.
+type Facts struct {
+	grace    time.Duration
+	hash     func(subject string) []string
+	promises map[string]*policy.StoredClass
+	facts    map[string][]event.Fact  // by subject, in order of time
+	erased   map[string]time.Time     // by hash: until when
+	latest   time.Time                // of erased
+	held     map[string]bool
+}
+
+// Source is all that Facts are made from.
+type Source struct {
+	Promises []policy.StoredClass
+	Facts    []event.Fact
+	Erasures []event.Erasure
+	Holds    []event.Hold
+}
+
+// New sorts what is known. hash returns the keyed hashes of a subject under every live key.
+func New(s Source, grace time.Duration, hash func(subject string) []string) *Facts {
+	f := &Facts{
+		grace: grace, hash: hash,
+		promises: make(map[string]*policy.StoredClass, len(s.Promises)),
+		facts:    make(map[string][]event.Fact),
+		erased:   make(map[string]time.Time), held: make(map[string]bool),
+	}
+	for i := range s.Promises {
+		// The first one counts: the policy file in force stands before earlier ones.
+		if p := &s.Promises[i]; f.promises[p.Key] == nil {
+			f.promises[p.Key] = p
+		}
+	}
+	for _, x := range s.Facts {
+		f.facts[x.Subject] = append(f.facts[x.Subject], x)
+	}
+	for _, list := range f.facts {
+		slices.SortFunc(list, inOrder)
+	}
+	for _, e := range s.Erasures {
+		for _, h := range e.Hashes {
+			if e.Until.After(f.erased[h]) {
+				f.erased[h] = e.Until
+			}
+		}
+		if e.Until.After(f.latest) {
+			f.latest = e.Until
+		}
+	}
+	for _, h := range s.Holds {
+		if h.ReleasedAt.IsZero() {
+			for _, subject := range h.Subjects {
+				f.held[subject] = true
+			}
+		}
+	}
+	return f
+}
+
+// inOrder sorts by time. What begins a period stands before what clears it at the
+// same instant: in doubt a row stays.
+func inOrder(a, b event.Fact) int {
+	return cmp.Or(a.OccurredAt.Compare(b.OccurredAt), cmp.Compare(rank(a.Action), rank(b.Action)), cmp.Compare(a.Action, b.Action), cmp.Compare(a.Tier, b.Tier))
+}
+
+func rank(action string) int {
+	if policy.Clears(action) {
+		return 1
+	}
+	return 0
+}
+
+// Keys returns all that a row can be erased or held by: its people, and the
+// organization, workspace, project, deployment and log it belongs to. It appends to dst.
+func Keys(dst []string, r *event.Row) []string {
+	dst = append(dst, r.SubjectKeys...)
+	for _, k := range [...]struct {
+		prefix string
+		of     event.Text
+	}{
+		{"organization:", event.TOrganization}, {"workspace:", event.TWorkspace},
+		{"project:", event.TProject}, {"deployment:", event.TDeployment},
+	} {
+		if id := r.Text[k.of]; id != "" {
+			dst = append(dst, k.prefix+id)
+		}
+	}
+	if d, c := r.Text[event.TDeployment], r.Text[event.TDataCategory]; d != "" && c != "" {
+		dst = append(dst, "log:"+d+"/"+c)
+	}
+	return dst
+}

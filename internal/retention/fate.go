@@ -1,0 +1,219 @@
+package retention
+
+import (
+	"slices"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/policy"
+)
+
+// Cause is what decided a row's fate.
+type Cause string
+
+// The causes, the weakest first.
+const (
+	ByPeriod  Cause = "period"
+	ByAnchor  Cause = "anchor"
+	ByPlan    Cause = "plan"
+	ByErasure Cause = "erasure"
+	ByStatute Cause = "statute" // an erased person's row that a law keeps
+	ByHold    Cause = "hold"
+)
+
+// Fate is what becomes of one row.
+type Fate struct {
+	// Override is what the row must carry as expires_override, seconds since 1970;
+	// 0 leaves it to the class's own period.
+	Override uint32
+	// Expires is the same as an instant: from then on nobody sees the row, and its
+	// bytes go.
+	Expires time.Time
+	// Readable is until when those may see it who are no officers. It is Expires
+	// but for a held row, which stays beyond its time for officers alone.
+	Readable time.Time
+	// Hidden rows are for officers only, at any time.
+	Hidden bool
+	// Erased rows are for nobody, even while a hold or their removal takes its time.
+	Erased bool
+	Held   bool
+	Cause  Cause
+}
+
+// Visible reports whether a reader may see the row at an instant.
+func (f Fate) Visible(now time.Time, officer bool) bool {
+	switch {
+	case f.Erased && !f.Held:
+		return false
+	case officer:
+		return now.Before(f.Expires)
+	}
+	return !f.Hidden && !f.Erased && now.Before(f.Readable)
+}
+
+// erasedAt is the expiry of an erased row: long past.
+const erasedAt = 1
+
+// Fate decides what becomes of a row. Of the row it reads the class, the instant
+// it is retained from, when it occurred, its people, and what it belongs to.
+func (f *Facts) Fate(r *event.Row) Fate {
+	p := f.promises[r.Retention]
+	if p == nil { // like the TTL: a short period would be a guess that destroys
+		p = &policy.StoredClass{Period: policy.Period{Sentinel: true}, Erasable: true}
+	}
+	own := p.Period.End(r.RetainedFrom)
+	fate := Fate{Expires: own, Cause: ByPeriod}
+	sooner := func(at time.Time, why Cause) {
+		if at.Before(fate.Expires) {
+			fate.Expires, fate.Cause = at, why
+		}
+	}
+	least := time.Time{} // a statute's
+	if p.AtLeast != (policy.Period{}) {
+		least = p.AtLeast.End(r.RetainedFrom)
+	}
+	if end, ok := f.anchored(p, r); ok {
+		fate.Hidden = p.Within
+		sooner(later(end, least), ByAnchor)
+	}
+	if end, ok := f.downgraded(p, r); ok {
+		sooner(end, ByPlan)
+	}
+	if f.isErased(r) {
+		switch {
+		case p.Erasable:
+			fate.Erased = true
+			sooner(time.Unix(erasedAt, 0).UTC(), ByErasure)
+		default:
+			fate.Hidden = true
+			fate.Cause = ByStatute
+			if !least.IsZero() {
+				sooner(least, ByStatute)
+			}
+		}
+	}
+	fate.Readable = fate.Expires
+	if f.isHeld(r) {
+		fate.Held, fate.Cause = true, ByHold
+		fate.Expires = policy.Sentinel
+	}
+	if !fate.Expires.Equal(own) {
+		fate.Override = uint32(fate.Expires.Unix())
+	}
+	return fate
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// anchored returns when the anchor of a row's class ends it, if the anchor has
+// happened to what the row hangs on.
+func (f *Facts) anchored(p *policy.StoredClass, r *event.Row) (end time.Time, ok bool) {
+	if p.Anchor == "" || len(f.facts) == 0 {
+		return end, false
+	}
+	one := func(subject string) {
+		if at, is := f.ends(p, subject, r.RetainedFrom); is && (!ok || at.Before(end)) {
+			end, ok = at, true
+		}
+	}
+	switch p.KeyedBy {
+	case "organization":
+		one("organization:" + r.Text[event.TOrganization])
+	case "workspace":
+		one("workspace:" + r.Text[event.TWorkspace])
+	case "project":
+		one("project:" + r.Text[event.TProject])
+	case "deployment":
+		one("deployment:" + r.Text[event.TDeployment])
+	case "user":
+		if !p.Within {
+			one(account(r))
+			break
+		}
+		// What must be gone with any of its people goes with the first.
+		for _, k := range r.SubjectKeys {
+			one(k)
+		}
+	}
+	return end, ok
+}
+
+// account returns the one account that a row is about, the most specific first:
+// whom it was done to, whose thing it was done to, for whom, and by whom.
+func account(r *event.Row) string {
+	is := func(id string) bool { return id != "" && slices.Contains(r.SubjectKeys, "user:"+id) }
+	switch r.Text[event.TTargetType] {
+	case "user", "account", "member":
+		if id := r.Text[event.TTargetID]; is(id) {
+			return "user:" + id
+		}
+	}
+	for _, id := range r.Owners {
+		if is(id) {
+			return "user:" + id
+		}
+	}
+	for _, t := range [...]event.Text{event.TOnBehalfOf, event.TUserID} {
+		if id := r.Text[t]; is(id) {
+			return "user:" + id
+		}
+	}
+	return ""
+}
+
+// ends walks the history of a subject. A deletion begins the period and later
+// ones change nothing; a restoration before the period is over clears it; one
+// after it opens another life, and what was kept from the life before stays over.
+func (f *Facts) ends(p *policy.StoredClass, subject string, from time.Time) (end time.Time, ok bool) {
+	for _, x := range f.facts[subject] {
+		at := x.OccurredAt.Truncate(time.Second)
+		starts, clears := policy.Effect(p.Anchor, x.Action)
+		switch {
+		case starts && !ok:
+			end, ok = p.After.End(at), true
+			if p.Within {
+				end = end.Add(-f.grace)
+			}
+		case clears && ok:
+			if !at.Before(end) && from.Before(at) {
+				return end, true
+			}
+			ok = false
+		}
+	}
+	return end, ok
+}
+
+// downgraded returns when a row ends under the shortest plan since it was stored.
+func (f *Facts) downgraded(p *policy.StoredClass, r *event.Row) (end time.Time, ok bool) {
+	return end, ok
+}
+
+// isErased reports whether the row is of somebody, or of something, erased since.
+func (f *Facts) isErased(r *event.Row) bool {
+	if r.OccurredAt.After(f.latest) {
+		return false // almost all events on arrival: no hash is computed for them
+	}
+	var buf [16]string
+	for _, k := range Keys(buf[:0], r) {
+		for _, h := range f.hash(k) {
+			if until, ok := f.erased[h]; ok && !r.OccurredAt.After(until) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (f *Facts) isHeld(r *event.Row) bool {
+	if len(f.held) == 0 {
+		return false
+	}
+	var buf [16]string
+	return slices.ContainsFunc(Keys(buf[:0], r), func(k string) bool { return f.held[k] })
+}

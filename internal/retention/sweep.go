@@ -1,0 +1,207 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/policy"
+)
+
+// Storage is where facts and rows are.
+type Storage interface {
+	// FactsVersion changes whenever one of the next four does.
+	FactsVersion(ctx context.Context) (string, error)
+	Promises(ctx context.Context) ([]policy.StoredClass, error)
+	Facts(ctx context.Context) ([]event.Fact, error)
+	Erasures(ctx context.Context) ([]event.Erasure, error)
+	Holds(ctx context.Context) ([]event.Hold, error)
+
+	// BeginSweep takes the next number. A sweep with a lower one moves nothing from then on.
+	BeginSweep(ctx context.Context) (event.Sweep, error)
+	// Candidates are the rows that any fact speaks of and those whose expiry was
+	// moved before, or the rows of the subjects. Of a row, all that Fate reads is
+	// set, with its expiry, its coordinates and its Bucket.
+	Candidates(ctx context.Context, kind event.Kind, subjects []string) iter.Seq2[*event.Row, error]
+	// WriteMoves enters what will be moved. Nothing is moved that was not entered.
+	WriteMoves(ctx context.Context, s event.Sweep, moves []event.Move) error
+	// Move changes the expiries that the sweep has entered for a kind, and returns
+	// when that is durable. It does nothing where a later sweep has begun.
+	Move(ctx context.Context, s event.Sweep, kind event.Kind) error
+	// EndSweep says that all that was entered has been moved. false: a later sweep has begun.
+	EndSweep(ctx context.Context, s event.Sweep, moved int) (bool, error)
+
+	WriteErasure(ctx context.Context, e event.Erasure) error
+	// ErasureSubjects returns the identifiers of an erasure while they are kept.
+	ErasureSubjects(ctx context.Context, erasure string) ([]string, error)
+	// Leftover reports whether a part of the events that was replaced before the
+	// instant, or one that was detached, is still on disk.
+	Leftover(ctx context.Context, before time.Time) (bool, error)
+}
+
+// Options are what a Sweeper needs.
+type Options struct {
+	Storage  Storage
+	Grace    time.Duration
+	Hash     func(subject string) []string
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// Sweeper moves expiries to where Fate says that they are. Each sweep compares every
+// row that a fact speaks of with its fate, so a sweep that failed, a fact that
+// came late and a row that came late are all made good by the next one.
+type Sweeper struct{ o Options }
+
+// NewSweeper makes a Sweeper.
+func NewSweeper(o Options) *Sweeper { return &Sweeper{o} }
+
+// batchMoves is how many moves are in memory at a time.
+const batchMoves = 10_000
+
+// ErrOvertaken says that another sweep began meanwhile: that one does the work.
+var ErrOvertaken = errors.New("a later sweep has begun")
+
+// Result is what a sweep did.
+type Result struct {
+	Rows  int // looked at
+	Moved int
+}
+
+// Sweep runs once, over the rows of the subjects or, with nil, over all.
+func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) {
+	var res Result
+	// In this order no fact is older than the number that lets it act.
+	sweep, err := s.o.Storage.BeginSweep(ctx)
+	if err != nil {
+		return res, fmt.Errorf("begin sweep: %w", err)
+	}
+	source, err := read(ctx, s.o.Storage)
+	if err != nil {
+		return res, fmt.Errorf("read facts: %w", err)
+	}
+	facts := New(source, s.o.Grace, s.o.Hash)
+	for _, kind := range event.Kinds {
+		moved, err := s.kind(ctx, sweep, facts, kind, subjects, &res)
+		if err != nil {
+			return res, fmt.Errorf("sweep %s: %w", kind.Table(), err)
+		}
+		res.Moved += moved
+	}
+	last, err := s.o.Storage.EndSweep(ctx, sweep, res.Moved)
+	if err != nil {
+		return res, fmt.Errorf("end sweep: %w", err)
+	}
+	if !last {
+		return res, ErrOvertaken
+	}
+	return res, s.erasures(ctx, source.Erasures, facts)
+}
+
+func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kind event.Kind, subjects []string, res *Result) (moved int, err error) {
+	now := s.o.Now()
+	var moves []event.Move
+	for row, err := range s.o.Storage.Candidates(ctx, kind, subjects) {
+		if err != nil {
+			return moved, err
+		}
+		res.Rows++
+		fate := facts.Fate(row)
+		if fate.Override == row.ExpiresOverride || facts.over(row, now) && !fate.Expires.After(now) {
+			continue // where it must be, or on its way out
+		}
+		moves = append(moves, event.Move{Row: row, To: fate.Override, Cause: string(fate.Cause)})
+		if len(moves) == batchMoves {
+			if err := s.o.Storage.WriteMoves(ctx, sweep, moves); err != nil {
+				return moved, err
+			}
+			moved += len(moves)
+			moves = moves[:0]
+		}
+	}
+	if len(moves) > 0 {
+		if err := s.o.Storage.WriteMoves(ctx, sweep, moves); err != nil {
+			return moved, err
+		}
+		moved += len(moves)
+	}
+	if moved == 0 {
+		return 0, nil
+	}
+	return moved, s.o.Storage.Move(ctx, sweep, kind)
+}
+
+// over reports whether the expiry that the row carries has passed.
+func (f *Facts) over(r *event.Row, now time.Time) bool {
+	if r.ExpiresOverride > 0 {
+		return !time.Unix(int64(r.ExpiresOverride), 0).After(now)
+	}
+	p := f.promises[r.Retention]
+	return p != nil && !p.Period.End(r.RetainedFrom).After(now)
+}
+
+// erasures carries every erasure on to its next state.
+func (s *Sweeper) erasures(ctx context.Context, all []event.Erasure, facts *Facts) error {
+	for _, e := range all {
+		if e.State == event.ErasureDone {
+			continue
+		}
+		if err := s.erasure(ctx, e, facts); err != nil {
+			return fmt.Errorf("erasure %s: %w", e.ID, err)
+		}
+	}
+	return nil
+}
+
+func (s *Sweeper) erasure(ctx context.Context, e event.Erasure, facts *Facts) error {
+	subjects, err := s.o.Storage.ErasureSubjects(ctx, e.ID)
+	if err != nil || len(subjects) == 0 {
+		return err
+	}
+	var left, kept uint64
+	why := ""
+	for _, kind := range event.Kinds {
+		for row, err := range s.o.Storage.Candidates(ctx, kind, subjects) {
+			if err != nil {
+				return err
+			}
+			switch fate := facts.Fate(row); {
+			case row.OccurredAt.After(e.Until):
+			case fate.Held, fate.Cause == ByStatute:
+				kept++
+				why = string(fate.Cause)
+			case fate.Erased:
+				left++
+			}
+		}
+	}
+	now := s.o.Now()
+	next := e
+	next.KeptRows, next.KeptReason = kept, why
+	switch {
+	case left > 0 && e.State == event.ErasureRequested:
+		next.State, next.ErasedRows = event.ErasureMoved, left
+	case left > 0: // rows came late, or wait for their removal
+		next.ErasedRows = max(e.ErasedRows, left)
+	case e.State == event.ErasureRemoved:
+		leftover, err := s.o.Storage.Leftover(ctx, e.UpdatedAt)
+		if err != nil {
+			return err
+		}
+		if !leftover {
+			next.State = event.ErasureDone
+		}
+	default:
+		next.State = event.ErasureRemoved
+	}
+	if next.State == e.State && next.ErasedRows == e.ErasedRows && next.KeptRows == e.KeptRows && next.KeptReason == e.KeptReason {
+		return nil
+	}
+	next.UpdatedAt = now
+	s.o.Log.Info("erasure", "erasure", e.ID, "state", string(next.State), "erased_rows", next.ErasedRows, "kept_rows", next.KeptRows, "deadline", e.Deadline)
+	return s.o.Storage.WriteErasure(ctx, next)
+}
