@@ -25,9 +25,9 @@ type Facts struct {
 	grace    time.Duration
 	hash     func(subject string) []string
 	promises map[string]*policy.StoredClass
-	facts    map[string][]event.Fact  // by subject, in order of time
-	erased   map[string]time.Time     // by hash: until when
-	latest   time.Time                // of erased
+	facts    map[string][]event.Fact // by subject, in order of time
+	erased   map[string]time.Time    // by hash: until when
+	latest   time.Time               // of erased
 	held     map[string]bool
 }
 

@@ -45,11 +45,11 @@ type Storage interface {
 
 // Options are what a Sweeper needs.
 type Options struct {
-	Storage  Storage
-	Grace    time.Duration
-	Hash     func(subject string) []string
-	Now      func() time.Time
-	Log      *slog.Logger
+	Storage Storage
+	Grace   time.Duration
+	Hash    func(subject string) []string
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Sweeper moves expiries to where Fate says that they are. Each sweep compares every

@@ -86,14 +86,13 @@ SETTINGS auto_statistics_types = '',
 CREATE TABLE IF NOT EXISTS retention_sweeps
 (
     sweep UInt64,
-    instance String,
     state LowCardinality(String),
     moved_rows UInt64,
     began_at DateTime64(3, 'UTC'),
     updated_at DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree(updated_at)
-ORDER BY (sweep, instance)
+ORDER BY sweep
 SETTINGS auto_statistics_types = '',
     fsync_after_insert = 1,
     fsync_part_directory = 1;

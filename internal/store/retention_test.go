@@ -1,0 +1,168 @@
+package store
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/event"
+)
+
+func TestFactsComeBack(t *testing.T) {
+	s, at := open(t), now.Add(-time.Hour)
+	before, err := s.FactsVersion(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fact := event.Fact{Subject: "user:u_1", Action: "account.deleted", OccurredAt: at, Source: "/svc/api", ID: "1", ReceivedAt: at}
+	plan := event.Fact{Subject: "organization:o_1", Action: "plan.changed", OccurredAt: at, Tier: "free", Source: "/svc/api", ID: "2", ReceivedAt: at}
+	forget := func(event.Fact) time.Time { return at.AddDate(1, 0, 0) }
+	for range 2 { // a repeated delivery
+		if err := s.WriteFacts(t.Context(), []event.Fact{fact, plan}, forget); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Facts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(got, func(a, b event.Fact) int { return len(a.Subject) - len(b.Subject) })
+	want := []event.Fact{{Subject: "user:u_1", Action: "account.deleted", OccurredAt: at}, {Subject: "organization:o_1", Action: "plan.changed", OccurredAt: at, Tier: "free"}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if after, err := s.FactsVersion(t.Context()); err != nil || after == before {
+		t.Errorf("got version %q, %v: want another than before", after, err)
+	}
+
+	e := event.Erasure{ID: "e1", Scope: "subject", State: event.ErasureRequested, Hashes: []string{"k1:00"}, Until: at, Deadline: at.AddDate(0, 0, 30), Everywhere: at.AddDate(0, 0, 90),
+		PolicyVersion: "v", UpdatedAt: at, ForgetAt: at.AddDate(1, 0, 0)}
+	h := event.Hold{ID: "h1", Subjects: []string{"user:u_1", "email:k1:00"}, Reason: "litigation", PlacedAt: at, UpdatedAt: at, ForgetAt: at.AddDate(9, 0, 0)}
+	for _, state := range []event.ErasureState{event.ErasureRequested, event.ErasureMoved} {
+		e.State, e.UpdatedAt, e.ErasedRows = state, e.UpdatedAt.Add(time.Second), e.ErasedRows+1
+		if err := s.WriteErasure(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.WriteHold(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+		h.ReleasedAt, h.UpdatedAt = at.Add(time.Minute), h.UpdatedAt.Add(time.Second)
+	}
+	h.UpdatedAt = h.UpdatedAt.Add(-time.Second)
+	if got, err := s.Erasures(t.Context()); err != nil || !reflect.DeepEqual(got, []event.Erasure{e}) {
+		t.Errorf("got %+v, %v; want %+v", got, err, e)
+	}
+	if got, err := s.Holds(t.Context()); err != nil || !reflect.DeepEqual(got, []event.Hold{h}) {
+		t.Errorf("got %+v, %v; want %+v", got, err, h)
+	}
+	if err := s.WriteErasureSubjects(t.Context(), "e1", []string{"user:u_1"}, at.AddDate(1, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.ErasureSubjects(t.Context(), "e1"); err != nil || !slices.Equal(got, []string{"user:u_1"}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// ids returns the rows of a kind with their expiry of their own.
+func overrides(t *testing.T, s *Store, kind event.Kind) map[string]uint32 {
+	t.Helper()
+	rows, err := s.conn.Query(t.Context(), "SELECT id, expires_override FROM "+kind.Table())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	all := make(map[string]uint32)
+	for rows.Next() {
+		var id string
+		var at uint32
+		if err := rows.Scan(&id, &at); err != nil {
+			t.Fatal(err)
+		}
+		all[id] = at
+	}
+	return all
+}
+
+func TestMoveChangesWhatWasEnteredAndNothingElse(t *testing.T) {
+	s, at := open(t), now.Add(-time.Hour)
+	var rows []*event.Row
+	for i, subject := range []string{"user:a", "user:b", "user:a", "user:c"} {
+		r := newRow(event.Audit, account, "r"+string('0'+rune(i)), at)
+		r.SubjectKeys, r.Offset = []string{subject}, int64(i)
+		r.Text[event.TWorkspace] = "w" + string('0'+rune(i))
+		rows = append(rows, r)
+		insert(t, s, r) // each a part of its own
+	}
+	find := func(subjects ...string) (ids []string) {
+		t.Helper()
+		for r, err := range s.Candidates(t.Context(), event.Audit, subjects) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, r.ID)
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	if got := find("user:a", "workspace:w3"); !slices.Equal(got, []string{"r0", "r2", "r3"}) {
+		t.Errorf("got %v", got)
+	}
+	if got := find(); len(got) != 0 {
+		t.Errorf("nothing is known and got %v", got)
+	}
+	if err := s.WriteFacts(t.Context(), []event.Fact{{Subject: "user:b", Action: "account.deleted", OccurredAt: at, ReceivedAt: at}, {Subject: "workspace:w3", Action: "workspace.deleted", OccurredAt: at, ReceivedAt: at}},
+		func(event.Fact) time.Time { return now.AddDate(1, 0, 0) }); err != nil {
+		t.Fatal(err)
+	}
+	if got := find(); !slices.Equal(got, []string{"r1", "r3"}) {
+		t.Errorf("got %v", got)
+	}
+
+	move := func(begin func() event.Sweep, to map[int]uint32) event.Sweep {
+		t.Helper()
+		w := begin()
+		var moves []event.Move
+		for i, at := range to {
+			moves = append(moves, event.Move{Row: rows[i], To: at, Cause: "anchor"})
+		}
+		if err := s.WriteMoves(t.Context(), w, moves); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Move(t.Context(), w, event.Audit); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	begin := func() event.Sweep {
+		t.Helper()
+		w, err := s.BeginSweep(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	future := uint32(now.AddDate(0, 1, 0).Unix())
+	move(begin, map[int]uint32{0: future, 2: future + 1})
+	if got, want := overrides(t, s, event.Audit), map[string]uint32{"r0": future, "r1": 0, "r2": future + 1, "r3": 0}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	zombie := begin()
+	w := move(begin, map[int]uint32{0: 0})
+	move(func() event.Sweep { return zombie }, map[int]uint32{1: future})
+	if got, want := overrides(t, s, event.Audit), map[string]uint32{"r0": 0, "r1": 0, "r2": future + 1, "r3": 0}; !reflect.DeepEqual(got, want) {
+		t.Errorf("after one that came too late: got %v, want %v", got, want)
+	}
+	if last, err := s.EndSweep(t.Context(), zombie, 1); err != nil || last {
+		t.Errorf("got %v, %v: the sweep was overtaken", last, err)
+	}
+	if last, err := s.EndSweep(t.Context(), w, 1); err != nil || !last {
+		t.Errorf("got %v, %v: want the last sweep to end", last, err)
+	}
+	if left, err := s.Leftover(t.Context(), time.Now().Add(time.Minute)); err != nil || !left {
+		t.Errorf("got %v, %v: the parts that were replaced are still there", left, err)
+	}
+	if left, err := s.Leftover(t.Context(), at); err != nil || left {
+		t.Errorf("got %v, %v: no part was replaced before", left, err)
+	}
+}
