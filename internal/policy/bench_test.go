@@ -30,3 +30,15 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkFact(b *testing.B) {
+	p := example(b, "bstrapr")
+	for _, row := range []*event.Row{auditRow("member.invited", event.TTargetID, "u_1"), auditRow("account.deleted", event.TTargetID, "u_1")} {
+		b.Run(row.Text[event.TAction], func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Fact(row)
+			}
+		})
+	}
+}

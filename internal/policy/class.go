@@ -45,17 +45,6 @@ func SplitKey(key string) (class, tier, promise string) {
 	return class, tier, promise
 }
 
-// anchors are the actions that can start a period, and what each is about. The
-// list is closed because a misspelled anchor would keep rows for ever.
-var anchors = map[string][]string{
-	"account.deletion_requested": {"user", "organization"},
-	"account.deleted":            {"user", "organization"},
-	"member.removed":             {"user"},
-	"workspace.deleted":          {"workspace", "organization"},
-	"project.deleted":            {"project"},
-	"deployment.deleted":         {"deployment"},
-}
-
 // bearer is what an anchored row hangs on.
 type bearer uint8
 
@@ -72,6 +61,31 @@ var bearers = map[string]bearer{
 	"user": onUser, "organization": onOrganization, "workspace": onWorkspace,
 	"project": onProject, "deployment": onDeployment,
 }
+
+var bearerNames = [...]string{
+	onUser: "user", onOrganization: "organization", onWorkspace: "workspace", onProject: "project", onDeployment: "deployment",
+}
+
+// String returns the word of the policy file.
+func (b bearer) String() string { return bearerNames[b] }
+
+// column returns what a row says that it belongs to.
+func (b bearer) column(row *event.Row) string {
+	switch b {
+	case onOrganization:
+		return row.Text[event.TOrganization]
+	case onWorkspace:
+		return row.Text[event.TWorkspace]
+	case onProject:
+		return row.Text[event.TProject]
+	case onDeployment:
+		return row.Text[event.TDeployment]
+	}
+	return ""
+}
+
+// targetsPerson reports whether a target of this type is a person.
+func targetsPerson(kind string) bool { return kind == "user" || kind == "account" || kind == "member" }
 
 // carried reports whether the event names what an anchor could later be about.
 func (b bearer) carried(e *event.Event) bool {
@@ -96,11 +110,8 @@ func aboutAccount(e *event.Event) bool {
 	if isAccount(e.Text[event.UserID]) || isAccount(e.Text[event.OnBehalfOf]) {
 		return true
 	}
-	switch e.Text[event.TargetType] {
-	case "user", "account", "member":
-		if isAccount(e.Text[event.TargetID]) {
-			return true
-		}
+	if targetsPerson(e.Text[event.TargetType]) && isAccount(e.Text[event.TargetID]) {
+		return true
 	}
 	for _, owner := range e.Owners {
 		if isAccount(owner) {

@@ -124,7 +124,7 @@ func (l *loader) exceptions(c *class, o *object) {
 
 // anchor checks the anchor of a period and what it hangs on.
 func (l *loader) anchor(o *object, from string) (keyed string, b bearer) {
-	allowed := anchors[from]
+	allowed := actions[from].keys
 	if allowed == nil {
 		l.fail(o.get("from"), "%s: %q starts no period: want event, or one of %s", o.path, from, strings.Join(anchorNames(), ", "))
 		return "", noBearer
@@ -137,15 +137,6 @@ func (l *loader) anchor(o *object, from string) (keyed string, b bearer) {
 		l.fail(key, "%s: %s is not about a %q: want %s", o.path, from, keyed, strings.Join(allowed, " or "))
 	}
 	return keyed, bearers[keyed]
-}
-
-func anchorNames() []string {
-	var names []string
-	for name := range anchors {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 func (l *loader) longerThanGrace(n *yaml.Node, path string, p Period, grace time.Duration) {

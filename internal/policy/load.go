@@ -92,6 +92,7 @@ func (l *loader) policy() *Policy {
 	l.readOperator(p, o.get("operator"))
 	l.readClasses(o.need("classes"), p.Grace)
 	rules := l.rules(o.need("rules"))
+	l.facts(p, o.get("anchors"))
 
 	l.erasure(p, o.need("erasure"))
 	l.rights(p, o.need("rights"))

@@ -70,6 +70,8 @@ type Policy struct {
 	Operator []Operator
 
 	content map[event.Attr][]string
+	facts   map[string]fact // by event.action
+	tiers   map[string]bool
 	rules   [event.NumKinds][]rule
 	stored  []StoredClass
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/schemas"
 )
 
 var noon = time.Date(2026, 1, 31, 12, 0, 0, 123456789, time.UTC)
@@ -147,6 +148,54 @@ func TestSubjects(t *testing.T) {
 				if got := row.Text[f]; got != want {
 					t.Errorf("%s is %q, want %q", event.Texts[f].Name, got, want)
 				}
+			}
+		})
+	}
+}
+
+// TestFact holds what the policy makes of a deletion against what redaction stores:
+// only an account that rows can be found by ends a period.
+func TestFact(t *testing.T) {
+	text, err := schemas.Policies.ReadFile("policies/bstrapr.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse("bstrapr.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		in   map[event.Attr]string
+		want string
+	}{
+		{"target", map[event.Attr]string{event.TargetType: "account", event.TargetID: "u"}, "user:u"},
+		{"target of no type", map[event.Attr]string{event.TargetID: "u"}, "user:u"},
+		{"target is an e-mail", map[event.Attr]string{event.TargetType: "user", event.TargetID: "bob@example.com", event.UserID: "u"}, ""},
+		{"target is one's own e-mail", map[event.Attr]string{event.TargetType: "user", event.TargetID: "bob@example.com", event.UserID: "u", event.UserEmail: "Bob@example.com"}, "user:u"},
+		{"target holds an e-mail", map[event.Attr]string{event.TargetType: "user", event.TargetID: "auth0|bob@example.com"}, ""},
+		{"target is an address", map[event.Attr]string{event.TargetType: "user", event.TargetID: "8.8.8.8"}, ""},
+		{"user", map[event.Attr]string{event.UserID: "u"}, "user:u"},
+		{"user is an e-mail", map[event.Attr]string{event.UserID: "bob@example.com"}, ""},
+		{"user is two e-mails", map[event.Attr]string{event.UserID: "bob@example.com", event.UserEmail: "alice@example.com"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, _ := newRedactor(t)
+			c.in[event.EventAction] = "account.deleted"
+			e := made(event.Audit, c.in)
+			d, err := p.Decide(e, noon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var row event.Row
+			r.Row(e, d, &row)
+			facts, ok := p.Fact(&row)
+			got := ""
+			for _, f := range facts {
+				got += f.Subject
+			}
+			if !ok || got != c.want {
+				t.Errorf("got %v, %t, want %q", facts, ok, c.want)
 			}
 		})
 	}

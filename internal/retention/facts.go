@@ -79,17 +79,18 @@ func New(s Source, grace time.Duration, hash func(subject string) []string) *Fac
 	return f
 }
 
-// inOrder sorts by time. What begins a period stands before what clears it at the
-// same instant: in doubt a row stays.
+// inOrder sorts by time. At one instant a deletion stands before the restoration
+// that clears it: in doubt a row stays.
 func inOrder(a, b event.Fact) int {
-	return cmp.Or(a.OccurredAt.Compare(b.OccurredAt), cmp.Compare(rank(a.Action), rank(b.Action)), cmp.Compare(a.Action, b.Action), cmp.Compare(a.Tier, b.Tier))
-}
-
-func rank(action string) int {
-	if policy.Clears(action) {
+	switch order := a.OccurredAt.Compare(b.OccurredAt); {
+	case order != 0:
+		return order
+	case policy.Clears(b.Action, a.Action):
+		return -1
+	case policy.Clears(a.Action, b.Action):
 		return 1
 	}
-	return 0
+	return cmp.Or(cmp.Compare(a.Action, b.Action), cmp.Compare(a.Tier, b.Tier))
 }
 
 // Keys returns all that a row can be erased or held by: its people, and the

@@ -172,9 +172,8 @@ func account(r *event.Row) string {
 func (f *Facts) ends(p *policy.StoredClass, subject string, from time.Time) (end time.Time, ok bool) {
 	for _, x := range f.facts[subject] {
 		at := x.OccurredAt.Truncate(time.Second)
-		starts, clears := policy.Effect(p.Anchor, x.Action)
-		switch {
-		case starts && !ok:
+		switch clears := policy.Clears(x.Action, p.Anchor); {
+		case begins(x.Action, p.Anchor) && !ok:
 			end, ok = p.After.End(at), true
 			if p.Within {
 				end = end.Add(-f.grace)
@@ -187,6 +186,12 @@ func (f *Facts) ends(p *policy.StoredClass, subject string, from time.Time) (end
 		}
 	}
 	return end, ok
+}
+
+// begins reports whether an action begins the periods of an anchor. An account that
+// is deleted was meant to be, whether a request was told or not.
+func begins(action, anchor string) bool {
+	return action == anchor || action == "account.deleted" && anchor == "account.deletion_requested"
 }
 
 // downgraded returns when a row ends under the shortest plan since it was stored.
