@@ -38,9 +38,9 @@ func haystack(t testing.TB, s *Store, total, perBatch int) {
 	}
 }
 
-func countSubject(t testing.TB, s *Store, key string) (n int) {
+func countSubject(t testing.TB, s *Store, key string, visible func(*event.Row) bool) (n int) {
 	t.Helper()
-	for _, err := range s.SubjectRows(context.Background(), []string{key}, now) {
+	for _, err := range s.SubjectRows(context.Background(), []string{key}, now, visible) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,10 +65,10 @@ func TestSubjectReadsLittle(t *testing.T) {
 	if got := scalar[uint64](t, s, "SELECT count() FROM system.parts WHERE active AND database = currentDatabase() AND table = 'request_events'"); got != 40 {
 		t.Errorf("got %d parts, want 40 unmerged", got)
 	}
-	if got := countSubject(t, s, needle); got != 1000 {
+	if got := countSubject(t, s, needle, nil); got != 1000 {
 		t.Errorf("got %d rows, want 1000", got)
 	}
-	if got := countSubject(t, s, "user:nobody"); got != 0 {
+	if got := countSubject(t, s, "user:nobody", nil); got != 0 {
 		t.Errorf("nobody: got %d rows, want none", got)
 	}
 	hour := event.Filter{From: now.Add(-2 * time.Hour), To: now, Now: now, User: "u_needle"}
@@ -76,7 +76,7 @@ func TestSubjectReadsLittle(t *testing.T) {
 		t.Errorf("by user without an organization: got %d rows and %v, want 100", len(page), err)
 	}
 	// The trace of one row: no row of its neighbours is read.
-	for r, err := range s.SubjectRows(context.Background(), []string{needle}, now) {
+	for r, err := range s.SubjectRows(context.Background(), []string{needle}, now, nil) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func BenchmarkSubject(b *testing.B) {
 	used := cpu()
 	for b.Loop() {
 		start := time.Now()
-		if got := countSubject(b, s, needle); got != 1000 {
+		if got := countSubject(b, s, needle, nil); got != 1000 {
 			b.Fatalf("got %d rows, want 1000", got)
 		}
 		times = append(times, time.Since(start))
