@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 const (
@@ -22,12 +23,18 @@ const (
 	domainID      = "lethe/id\x00"
 	domainPayload = "lethe/payload\x00"
 	domainLetter  = "lethe/letter\x00"
+	domainSubject = "lethe/subject\x00"
 )
 
 // Keys are the live keys of the keyed hashes. The first one writes; all of them
 // look up, so that a key can be replaced without losing the rows it wrote. Keys
 // are safe for concurrent use and never print.
-type Keys struct{ keys []key }
+type Keys struct {
+	keys []key
+
+	mu    sync.Mutex
+	known cache[[]string] // of Fingerprints
+}
 
 type key struct {
 	id           string
@@ -161,6 +168,25 @@ func (k *Keys) Session(raw string) []string {
 		return nil
 	}
 	return k.all(domainSession, raw)
+}
+
+// Fingerprints returns "<key id>:<hash>" of what a row can be found by, such as
+// "user:u_42" or "workspace:w_7", under every live key, the writing one first: it
+// recognises an erased subject and names nobody. The last ones are remembered, because
+// the rows of an answer share their subjects. The caller MUST NOT change the slice.
+func (k *Keys) Fingerprints(subject string) []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.known.sets == nil {
+		k.known = newCache[[]string](fingerprintSets)
+	}
+	at := k.known.text(subject)
+	if found := k.known.find(at); found != nil {
+		return *found
+	}
+	all := k.all(domainSubject, subject)
+	k.known.put(at, all)
+	return all
 }
 
 // Digest returns "<key id>:<hash>" of a record that could not be decoded, under
