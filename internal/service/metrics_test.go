@@ -28,6 +28,7 @@ import (
 	"github.com/lethe-audit/lethe/internal/publish"
 	"github.com/lethe-audit/lethe/internal/query"
 	"github.com/lethe-audit/lethe/internal/redact"
+	"github.com/lethe-audit/lethe/internal/retention"
 	"github.com/lethe-audit/lethe/internal/store"
 	"github.com/lethe-audit/lethe/schemas"
 )
@@ -156,7 +157,7 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	}
 	if _, err := query.New(query.Options{
 		Certificate: certificate,
-		Rows:        db, Facts: db, Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
+		Rows:        db, Facts: db, Requests: db, Book: retention.NewBook(facts{db, p}, p.Grace, keys.Fingerprints), Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
 		OpenAPI: schemas.OpenAPI, Log: log, Metrics: &a,
 	}); err != nil {
 		t.Fatal(err)
