@@ -22,6 +22,7 @@ const (
 	domainID      = "lethe/id\x00"
 	domainPayload = "lethe/payload\x00"
 	domainLetter  = "lethe/letter\x00"
+	domainSubject = "lethe/subject\x00"
 )
 
 // Keys are the live keys of the keyed hashes. The first one writes; all of them
@@ -162,6 +163,11 @@ func (k *Keys) Session(raw string) []string {
 	}
 	return k.all(domainSession, raw)
 }
+
+// Fingerprints returns "<key id>:<hash>" of a subject key, or of the name of what
+// was erased, under every live key, the writing one first. It is how an erasure is
+// remembered without the person.
+func (k *Keys) Fingerprints(subject string) []string { return k.all(domainSubject, subject) }
 
 // Digest returns "<key id>:<hash>" of a record that could not be decoded, under
 // the writing key: it recognises the record again and tells nothing about it.
