@@ -13,6 +13,7 @@ type Fact struct {
 	// Where it came from; readers of facts leave these empty.
 	Source, ID string
 	ReceivedAt time.Time
+	ForgetAt   time.Time // when no row can come any more that it speaks of
 }
 
 // Erasure is what somebody asked to be erased. It names nobody: the identifiers
@@ -61,6 +62,7 @@ type Hold struct {
 // Sweep is one run that moves expiries.
 type Sweep struct {
 	Number  uint64 // a later run has a higher one
+	Full    bool   // over all rows, not those of some subjects
 	BeganAt time.Time
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/ledger"
 	"github.com/lethe-audit/lethe/internal/publish"
 )
@@ -21,6 +22,7 @@ type batch struct {
 	byIndex []*span // by the partition's index in the route; nil: nothing yet
 	spare   []*span
 	letters []publish.Message
+	facts   []event.Fact
 	size    int          // bytes of the letters
 	held    atomic.Int64 // bytes of rows and letters, for the metric
 	tallies map[tally]counts
@@ -48,6 +50,7 @@ func (b *batch) reset() {
 	b.byIndex = b.byIndex[:0]
 	clear(b.letters) // they hold payloads
 	b.letters, b.size = b.letters[:0], 0
+	b.facts = b.facts[:0]
 	clear(b.tallies)
 	b.hold()
 }
@@ -98,6 +101,7 @@ func (b *batch) add(p *partition, c *chunk, deadTopic string) error {
 	for n := range c.letters {
 		b.letter(c.letters[n].message(deadTopic, p))
 	}
+	b.facts = append(b.facts, c.facts...)
 	for _, t := range c.tallies {
 		b.tallies[t.tally] = b.tallies[t.tally].plus(t.counts)
 	}

@@ -3,11 +3,13 @@
 // makes rows, and batches of them are inserted, entered in the ledger and
 // committed, in this order.
 //
-//	fetch → worker (codec → policy → redact) → batch → insert → dead letters → ledger → commit
+//	fetch → worker (codec → policy → redact) → batch → insert → dead letters → facts → ledger → commit
 //
 // The contract: an offset MUST NOT be committed before the ledger holds its
 // outcome, and the ledger MUST NOT say "stored" before the row is durable, nor
-// "dead" before the dead letter is acknowledged. What happens in between is
+// "dead" before the dead letter is acknowledged. What an event says about the
+// periods of other rows is kept before its offset is in the ledger, whatever becomes
+// of the event itself. What happens in between is
 // repeated after a restart and changes nothing: the rows of a repeated delivery
 // collapse, and ranges of the ledger are united.
 //
@@ -33,6 +35,7 @@ import (
 	"github.com/lethe-audit/lethe/internal/ledger"
 	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/internal/publish"
+	"github.com/lethe-audit/lethe/internal/retention"
 )
 
 // Parts are what the ingester reports to Options.Health.
@@ -74,6 +77,7 @@ type Storage interface {
 	LedgerEnds(ctx context.Context, cluster string) ([]ledger.End, error)
 	WriteProgress(ctx context.Context, rows []ledger.Progress) error
 	WriteDead(ctx context.Context, counts []ledger.DeadCount) error
+	WriteFacts(ctx context.Context, facts []event.Fact) error
 }
 
 // Redactor makes rows; each belongs to one goroutine.
@@ -86,6 +90,8 @@ type Redactor interface {
 
 type decider interface {
 	Decide(e *event.Event, received time.Time) (policy.Decision, error)
+	// Fact returns what the row of an audit event says about other rows' periods.
+	Fact(row *event.Row) (facts []event.Fact, ok bool)
 }
 
 type publisher interface {
@@ -108,6 +114,9 @@ type Options struct {
 	Policy        decider
 	PolicyVersion string
 	NewRedactor   func() (Redactor, error)
+	// Fate says what becomes of a row by what is known of the past: whether its
+	// people were erased, or what it hangs on was deleted. Workers call it for every row.
+	Fate func(*event.Row) retention.Fate
 	// Digest recognises a record that could not be decoded and tells nothing about it.
 	Digest  func(value []byte) string
 	Storage Storage
@@ -152,6 +161,7 @@ func (o *Options) validate() error {
 	need(o.Policy != nil, "Policy")
 	need(o.PolicyVersion != "", "PolicyVersion")
 	need(o.NewRedactor != nil, "NewRedactor")
+	need(o.Fate != nil, "Fate")
 	need(o.Digest != nil, "Digest")
 	need(o.Storage != nil, "Storage")
 	need(o.Dead != nil, "Dead")

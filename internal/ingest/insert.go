@@ -62,6 +62,11 @@ func (r *route) store(ctx context.Context, b *batch) error {
 			})
 		}
 	}
+	if err == nil && len(b.facts) > 0 {
+		err = r.retry(ctx, partClickHouse, "write facts", func(ctx context.Context) error {
+			return r.o.Storage.WriteFacts(ctx, b.facts)
+		})
+	}
 	if err == nil {
 		err = r.retry(ctx, partClickHouse, "write the ledger", func(ctx context.Context) error {
 			return r.o.Storage.WriteLedger(ctx, entries)

@@ -30,6 +30,7 @@ import (
 	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/internal/publish"
 	"github.com/lethe-audit/lethe/internal/redact"
+	"github.com/lethe-audit/lethe/internal/retention"
 	"github.com/lethe-audit/lethe/internal/store"
 )
 
@@ -233,6 +234,7 @@ func (s *stack) start(change func(*Options), prepare ...func(*Ingester)) *runnin
 	o := Options{
 		Brokers: s.kafka.Brokers, Transport: transport, Dialer: dialer, Group: s.group, Topics: s.topics, DeadTopic: s.dead,
 		Policy: rules, PolicyVersion: rules.Version, Digest: keys.Digest,
+		Fate: retention.New(rules, retention.Source{Promises: rules.Stored()}, func(string) []string { return nil }).Fate,
 		NewRedactor: func() (Redactor, error) {
 			return redact.New(redact.Options{Keys: keys, Countries: everywhere{}, PolicyVersion: rules.Version})
 		},

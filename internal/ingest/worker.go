@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/codec"
@@ -36,6 +37,7 @@ type chunk struct {
 	runs    []ledger.Run
 	cells   []ledger.Cell
 	letters []letter
+	facts   []event.Fact
 	tallies []counted
 	now     time.Time
 }
@@ -45,6 +47,7 @@ func (c *chunk) reset() {
 	c.runs, c.cells, c.tallies = c.runs[:0], c.cells[:0], c.tallies[:0]
 	clear(c.letters) // they hold payloads
 	c.letters = c.letters[:0]
+	c.facts = c.facts[:0]
 }
 
 // add gives the offsets first to last an outcome.
@@ -268,19 +271,43 @@ func (w *worker) one(p *partition) {
 	case err != nil:
 		w.dead(p, name, w.redacted(letter{reason: reasonUndecided}))
 		return
-	case decision.Expired:
-		c.add(rec.Offset, rec.Offset, ledger.Expired)
-		c.count(tally{index: p.index, publisher: name, outcome: ledger.Expired}, e, false)
-		return
 	}
 	row := &c.rows[c.stored]
 	row.Reset()
 	w.redact.Row(e, decision, row)
 	row.Topic, row.Partition, row.Offset, row.ReceivedAt = p.topic, p.partition, rec.Offset, c.now
-	c.stored++
-	c.add(rec.Offset, rec.Offset, ledger.Stored)
-	c.cell(row)
-	c.count(tally{index: p.index, publisher: name, outcome: ledger.Stored}, e, decision.Skewed)
+	if facts, ok := w.o.Policy.Fact(row); ok {
+		c.remember(facts)
+	}
+	outcome := w.outcome(row, decision)
+	if outcome == ledger.Stored {
+		c.stored++
+		c.cell(row)
+	}
+	c.add(rec.Offset, rec.Offset, outcome)
+	c.count(tally{index: p.index, publisher: name, outcome: outcome}, e, decision.Skewed && outcome == ledger.Stored)
+}
+
+// outcome says whether a row is stored. Where facts are not known yet, the next
+// sweep finds the row.
+func (w *worker) outcome(row *event.Row, d policy.Decision) ledger.Outcome {
+	fate := w.o.Fate(row)
+	switch {
+	case fate.Erased && !fate.Held:
+		return ledger.Suppressed
+	case d.Expired, !fate.Expires.After(w.chunk.now):
+		return ledger.Expired
+	}
+	return ledger.Stored
+}
+
+// remember copies facts, whose strings are the record's.
+func (c *chunk) remember(facts []event.Fact) {
+	for _, f := range facts {
+		f.Subject, f.Action, f.Tier = strings.Clone(f.Subject), strings.Clone(f.Action), strings.Clone(f.Tier)
+		f.Source, f.ID = strings.Clone(f.Source), strings.Clone(f.ID)
+		c.facts = append(c.facts, f)
+	}
 }
 
 // refused makes a dead letter of a record that is not a valid event.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/ledger"
+	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/internal/retention"
 )
 
@@ -68,7 +69,7 @@ func (s *shelf) Candidates(context.Context, event.Kind, []string) iter.Seq2[*eve
 
 // Facts says that nothing has happened.
 func (s *shelf) Facts(context.Context) (*retention.Facts, error) {
-	return retention.New(retention.Source{}, 0, nil), nil
+	return retention.New(&policy.Policy{}, retention.Source{}, nil), nil
 }
 
 func (s *shelf) Horizon(context.Context) (ledger.Horizon, error) { return ledger.Horizon{}, nil }

@@ -187,7 +187,7 @@ func openUnder(t *testing.T, file string, change func(*Options)) *desk {
 		}
 	})
 	o.Rows, o.Facts, o.Requests = d.store, d.store, d.store
-	o.Book = retention.NewBook(promised{d.store, d.policy}, d.policy.Grace, d.keys.Fingerprints)
+	o.Book = retention.NewBook(promised{d.store, d.policy}, d.policy, d.keys.Fingerprints)
 	if change != nil {
 		change(&o)
 	}

@@ -4,14 +4,15 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
+
+	"github.com/lethe-audit/lethe/internal/policy"
 )
 
 // Book holds the facts as the database has them. It asks on every use whether they
 // have changed, so that what was erased a moment ago is not shown.
 type Book struct {
 	storage Storage
-	grace   time.Duration
+	policy  *policy.Policy
 	hash    func(subject string) []string
 
 	mu      sync.Mutex
@@ -20,8 +21,8 @@ type Book struct {
 }
 
 // NewBook makes a Book that has read nothing yet.
-func NewBook(s Storage, grace time.Duration, hash func(subject string) []string) *Book {
-	return &Book{storage: s, grace: grace, hash: hash}
+func NewBook(s Storage, p *policy.Policy, hash func(subject string) []string) *Book {
+	return &Book{storage: s, policy: p, hash: hash}
 }
 
 // Facts returns what is known now.
@@ -40,7 +41,7 @@ func (b *Book) Facts(ctx context.Context) (*Facts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read facts: %w", err)
 	}
-	b.facts, b.version = New(source, b.grace, b.hash), version
+	b.facts, b.version = New(b.policy, source, b.hash), version
 	return b.facts, nil
 }
 

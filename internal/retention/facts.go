@@ -23,7 +23,7 @@ import (
 // Facts are what is known at one instant. They never change, so any number of
 // goroutines may use them.
 type Facts struct {
-	grace    time.Duration
+	policy   *policy.Policy
 	hash     func(subject string) []string
 	promises map[string]*policy.StoredClass
 	facts    map[string][]event.Fact // by subject, in order of time
@@ -41,10 +41,11 @@ type Source struct {
 	Holds    []event.Hold
 }
 
-// New sorts what is known. hash returns the keyed hashes of a subject under every live key.
-func New(s Source, grace time.Duration, hash func(subject string) []string) *Facts {
+// New sorts what is known under a policy. hash returns the keyed hashes of a
+// subject, under every live key.
+func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts {
 	f := &Facts{
-		grace: grace, hash: hash,
+		policy: p, hash: hash,
 		promises: make(map[string]*policy.StoredClass, len(s.Promises)),
 		facts:    make(map[string][]event.Fact),
 		erased:   make(map[string]time.Time), held: make(map[string]bool),
@@ -109,6 +110,22 @@ func inOrder(a, b event.Fact) int {
 		return 1
 	}
 	return cmp.Or(cmp.Compare(a.Action, b.Action), cmp.Compare(a.Tier, b.Tier))
+}
+
+// ForgetAt returns when a fact may be forgotten: when every row that it can end is
+// gone, and neither a topic nor a backup can bring one back.
+func (f *Facts) ForgetAt(x event.Fact) time.Time {
+	at := later(x.OccurredAt, x.ReceivedAt)
+	end := at
+	for _, p := range f.promises {
+		switch {
+		case begins(x.Action, p.Anchor), policy.Clears(x.Action, p.Anchor):
+			end = later(later(end, p.After.End(at)), p.AtLeast.End(at))
+		case p.Tier != "" && !p.Period.Sentinel:
+			end = later(end, p.Period.End(at))
+		}
+	}
+	return f.policy.BackupAge.End(f.policy.Everywhere.End(end.Add(f.policy.Grace)))
 }
 
 // Keys returns all that a row can be erased or held by: its people, and the

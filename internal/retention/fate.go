@@ -173,7 +173,7 @@ func (f *Facts) ends(p *policy.StoredClass, subject string, from time.Time) (end
 		case begins(x.Action, p.Anchor) && !ok:
 			end, ok = p.After.End(at), true
 			if p.Within {
-				end = end.Add(-f.grace)
+				end = end.Add(-f.policy.Grace)
 			}
 		case clears && ok:
 			if !at.Before(end) && from.Before(at) {

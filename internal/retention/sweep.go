@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/policy"
 )
@@ -22,7 +24,9 @@ type Storage interface {
 	Holds(ctx context.Context) ([]event.Hold, error)
 
 	// BeginSweep takes the next number. A sweep with a lower one moves nothing from then on.
-	BeginSweep(ctx context.Context) (event.Sweep, error)
+	BeginSweep(ctx context.Context, full bool) (event.Sweep, error)
+	// LastSweeps returns when the newest sweeps that are done began: one over all rows, and any.
+	LastSweeps(ctx context.Context) (full, last time.Time, err error)
 	// Candidates are the rows that any fact speaks of and those whose expiry was
 	// moved before, or the rows of the subjects. Of a row, all that Fate reads is
 	// set, with its expiry, its coordinates and its Bucket.
@@ -43,13 +47,18 @@ type Storage interface {
 	Leftover(ctx context.Context, before time.Time) (bool, error)
 }
 
-// Options are what a Sweeper needs.
+// Options are what a Sweeper and a Keeper need.
 type Options struct {
 	Storage Storage
-	Grace   time.Duration
-	Hash    func(subject string) []string
+	Policy  *policy.Policy
+	Hash    func(subject string) []string // see New
 	Now     func() time.Time
 	Log     *slog.Logger
+	Metrics prometheus.Registerer // a Keeper's
+	// Every is how often all rows are swept. 0 means an hour.
+	Every time.Duration
+	// Look is how often the Keeper looks for new facts. 0 means 5 s.
+	Look time.Duration
 }
 
 // Sweeper moves expiries to where Fate says that they are. Each sweep compares every
@@ -60,8 +69,12 @@ type Sweeper struct{ o Options }
 // NewSweeper makes a Sweeper.
 func NewSweeper(o Options) *Sweeper { return &Sweeper{o} }
 
-// batchMoves is how many moves are in memory at a time.
-const batchMoves = 10_000
+// batchMoves is how many moves are in memory at a time, maxMoves how many one
+// mutation gets to know: about 12 bytes of each are in ClickHouse's memory while it runs.
+const (
+	batchMoves = 10_000
+	maxMoves   = 500_000
+)
 
 // ErrOvertaken says that another sweep began meanwhile: that one does the work.
 var ErrOvertaken = errors.New("a later sweep has begun")
@@ -70,13 +83,14 @@ var ErrOvertaken = errors.New("a later sweep has begun")
 type Result struct {
 	Rows  int // looked at
 	Moved int
+	More  bool // there is more to move than one mutation takes
 }
 
 // Sweep runs once, over the rows of the subjects or, with nil, over all.
 func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) {
 	var res Result
 	// In this order no fact is older than the number that lets it act.
-	sweep, err := s.o.Storage.BeginSweep(ctx)
+	sweep, err := s.o.Storage.BeginSweep(ctx, subjects == nil)
 	if err != nil {
 		return res, fmt.Errorf("begin sweep: %w", err)
 	}
@@ -84,7 +98,7 @@ func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) 
 	if err != nil {
 		return res, fmt.Errorf("read facts: %w", err)
 	}
-	facts := New(source, s.o.Grace, s.o.Hash)
+	facts := New(s.o.Policy, source, s.o.Hash)
 	for _, kind := range event.Kinds {
 		moved, err := s.kind(ctx, sweep, facts, kind, subjects, &res)
 		if err != nil {
@@ -114,6 +128,10 @@ func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kin
 		if fate.Override == row.ExpiresOverride || facts.over(row, now) && !fate.Expires.After(now) {
 			continue // where it must be, or on its way out
 		}
+		if moved+len(moves) == maxMoves {
+			res.More = true
+			break
+		}
 		moves = append(moves, event.Move{Row: row, To: fate.Override, Cause: string(fate.Cause)})
 		if len(moves) == batchMoves {
 			if err := s.o.Storage.WriteMoves(ctx, sweep, moves); err != nil {
@@ -123,13 +141,10 @@ func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kin
 			moves = moves[:0]
 		}
 	}
-	if len(moves) > 0 {
-		if err := s.o.Storage.WriteMoves(ctx, sweep, moves); err != nil {
-			return moved, err
-		}
-		moved += len(moves)
+	if err := s.o.Storage.WriteMoves(ctx, sweep, moves); err != nil {
+		return moved, err
 	}
-	if moved == 0 {
+	if moved += len(moves); moved == 0 {
 		return 0, nil
 	}
 	return moved, s.o.Storage.Move(ctx, sweep, kind)
@@ -144,7 +159,15 @@ func (f *Facts) over(r *event.Row, now time.Time) bool {
 	return p != nil && !p.Period.End(r.RetainedFrom).After(now)
 }
 
-// erasures carries every erasure on to its next state.
+// Erasures carries every erasure on to its next state: it looks which rows are left.
+func (s *Sweeper) Erasures(ctx context.Context) error {
+	source, err := read(ctx, s.o.Storage)
+	if err != nil {
+		return fmt.Errorf("read facts: %w", err)
+	}
+	return s.erasures(ctx, source.Erasures, New(s.o.Policy, source, s.o.Hash))
+}
+
 func (s *Sweeper) erasures(ctx context.Context, all []event.Erasure, facts *Facts) error {
 	for _, e := range all {
 		if e.State == event.ErasureDone {

@@ -16,6 +16,7 @@ import (
 	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/internal/publish"
 	"github.com/lethe-audit/lethe/internal/redact"
+	"github.com/lethe-audit/lethe/internal/retention"
 	"github.com/lethe-audit/lethe/internal/store"
 )
 
@@ -34,6 +35,9 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	r, err := loadRoute(cfg)
 	if err != nil {
 		return err
+	}
+	if cfg.SweepEvery >= r.policy.Grace {
+		return fmt.Errorf("SWEEP_EVERY: %s is not shorter than the policy's grace, %s", cfg.SweepEvery, r.policy.Grace)
 	}
 	roots, err := authorities(cfg.ClickHouse)
 	if err != nil {
@@ -80,6 +84,17 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	}
 	d.Go("topic budget", time.Second, func(ctx context.Context) error { topics.Watch(ctx, lookEvery); return nil })
 
+	keeper, err := retention.NewKeeper(retention.Options{
+		Storage: facts{db, r.policy}, Policy: r.policy, Hash: r.keys.Fingerprints, Now: time.Now, Every: cfg.SweepEvery, Metrics: d.Metrics(), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := await(ctx, d.Health(), "clickhouse", "read what was erased, deleted and held", keeper.Load); err != nil {
+		return err
+	}
+	d.Go("retention", 5*time.Second, keeper.Run)
+
 	dead, err := publish.New(publish.Options{Brokers: cfg.Kafka.Brokers, Transport: transport})
 	if err != nil {
 		return err
@@ -87,7 +102,7 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	d.OnStop("dead letters", 5*time.Second, func(context.Context) error { return dead.Close() })
 
 	in, err := ingest.New(r.options(cfg, ingest.Options{
-		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db},
+		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db, keeper}, Fate: keeper.Fate,
 		Health: d.Health(), Metrics: d.Metrics(), Log: log,
 	}))
 	if err != nil {
@@ -133,10 +148,28 @@ func loadRoute(cfg config.Ingest) (r route, err error) {
 	return r, err
 }
 
+// facts gives retention what the database knows, with the promises of the policy.
+type facts struct {
+	*store.Store
+	policy *policy.Policy
+}
+
+func (f facts) Promises(context.Context) ([]policy.StoredClass, error) { return f.policy.Stored(), nil }
+
 // storage gives the ingester its batches in the store's own type.
-type storage struct{ *store.Store }
+type storage struct {
+	*store.Store
+	keeper *retention.Keeper
+}
 
 func (s storage) NewBatch() ingest.Batch { return s.Store.NewBatch() }
+
+func (s storage) WriteFacts(ctx context.Context, facts []event.Fact) error {
+	for i := range facts {
+		facts[i].ForgetAt = s.keeper.ForgetAt(facts[i])
+	}
+	return s.Store.WriteFacts(ctx, facts)
+}
 
 func (s storage) Insert(ctx context.Context, b ingest.Batch, token string) error {
 	batch, ok := b.(*store.Batch)

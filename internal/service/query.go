@@ -109,7 +109,7 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 		return nil
 	})
 	server, err := query.New(query.Options{
-		Rows: db, Facts: db, Requests: db, Book: retention.NewBook(facts{db, p}, p.Grace, keys.Fingerprints), Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
+		Rows: db, Facts: db, Requests: db, Book: retention.NewBook(facts{db, p}, p, keys.Fingerprints), Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
 		Policy: p, Keys: keys, Tokens: tokens, Secret: secret,
 		OpenAPI: schemas.OpenAPI, TopicAge: topicAge, DeadLetterAge: deadAge,
 		Log: log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, Certificate: certificate,
@@ -125,14 +125,6 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 	d.Health().Report("api", daemon.Ready, "")
 	return nil
 }
-
-// facts gives retention what the database knows, with the promises of the policy.
-type facts struct {
-	*store.Store
-	policy *policy.Policy
-}
-
-func (f facts) Promises(context.Context) ([]policy.StoredClass, error) { return f.policy.Stored(), nil }
 
 // reread reads the token file and the certificate again on a signal, so that a
 // token can be revoked and a certificate renewed without a restart. A broken file

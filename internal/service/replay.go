@@ -16,6 +16,7 @@ import (
 	"github.com/lethe-audit/lethe/internal/ledger"
 	"github.com/lethe-audit/lethe/internal/migrate"
 	"github.com/lethe-audit/lethe/internal/publish"
+	"github.com/lethe-audit/lethe/internal/retention"
 	"github.com/lethe-audit/lethe/internal/store"
 )
 
@@ -54,8 +55,17 @@ func Replay(ctx context.Context, cfg config.Ingest, topic string, partition int3
 		return err
 	}
 	defer func() { err = errors.Join(err, dead.Close()) }()
+	keeper, err := retention.NewKeeper(retention.Options{
+		Storage: facts{db, r.policy}, Policy: r.policy, Hash: r.keys.Fingerprints, Now: time.Now, Metrics: prometheus.NewRegistry(), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := keeper.Load(ctx); err != nil {
+		return err
+	}
 	in, err := ingest.New(r.options(cfg, ingest.Options{
-		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db},
+		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db, keeper}, Fate: keeper.Fate,
 		Health: unreported{}, Metrics: prometheus.NewRegistry(), Log: log,
 	}))
 	if err != nil {

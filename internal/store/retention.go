@@ -43,10 +43,10 @@ func (s *Store) Facts(ctx context.Context) ([]event.Fact, error) {
 }
 
 // WriteFacts records facts. Writing one again changes nothing.
-func (s *Store) WriteFacts(ctx context.Context, facts []event.Fact, forget func(event.Fact) time.Time) error {
+func (s *Store) WriteFacts(ctx context.Context, facts []event.Fact) error {
 	return s.write(ctx, "anchors", "subject, action, occurred_at, plan_tier, source, id, received_at, forget_at", len(facts), func(b driver.Batch, i int) error {
 		f := &facts[i]
-		return b.Append(f.Subject, f.Action, f.OccurredAt.UTC(), f.Tier, f.Source, f.ID, f.ReceivedAt.UTC(), forget(*f).UTC())
+		return b.Append(f.Subject, f.Action, f.OccurredAt.UTC(), f.Tier, f.Source, f.ID, f.ReceivedAt.UTC(), f.ForgetAt.UTC())
 	})
 }
 
@@ -119,18 +119,32 @@ func (s *Store) WriteHold(ctx context.Context, h event.Hold) error {
 
 // BeginSweep takes a number higher than every one before. The low bits are
 // random, so that two that begin at the same time get two numbers.
-func (s *Store) BeginSweep(ctx context.Context) (event.Sweep, error) {
+func (s *Store) BeginSweep(ctx context.Context, full bool) (event.Sweep, error) {
 	var highest uint64
 	if err := s.conn.QueryRow(s.bounded(ctx, nil), "SELECT max(sweep) FROM retention_sweeps").Scan(&highest); err != nil {
 		return event.Sweep{}, wrap("begin sweep", err)
 	}
-	sweep := event.Sweep{Number: (highest>>16+1)<<16 | rand.Uint64N(1<<16), BeganAt: s.now().UTC()}
+	sweep := event.Sweep{Number: (highest>>16+1)<<16 | rand.Uint64N(1<<16), Full: full, BeganAt: s.now().UTC()}
 	return sweep, s.writeSweep(ctx, sweep, "planned", 0)
 }
 
+// LastSweeps returns when the newest sweeps that are done began: one over all
+// rows, and any. Zero: there was none.
+func (s *Store) LastSweeps(ctx context.Context) (full, last time.Time, err error) {
+	var a, b int64
+	err = s.conn.QueryRow(s.bounded(ctx, nil), `SELECT toUnixTimestamp64Milli(maxIf(began_at, full)), toUnixTimestamp64Milli(max(began_at)) FROM retention_sweeps WHERE state = 'done'`).Scan(&a, &b)
+	if a > 0 {
+		full = time.UnixMilli(a).UTC()
+	}
+	if b > 0 {
+		last = time.UnixMilli(b).UTC()
+	}
+	return full, last, wrap("read sweeps", err)
+}
+
 func (s *Store) writeSweep(ctx context.Context, w event.Sweep, state string, moved int) error {
-	return s.write(ctx, "retention_sweeps", "sweep, state, moved_rows, began_at, updated_at", 1, func(b driver.Batch, _ int) error {
-		return b.Append(w.Number, state, uint64(moved), w.BeganAt, s.now().UTC())
+	return s.write(ctx, "retention_sweeps", "sweep, full, state, moved_rows, began_at, updated_at", 1, func(b driver.Batch, _ int) error {
+		return b.Append(w.Number, w.Full, state, uint64(moved), w.BeganAt, s.now().UTC())
 	})
 }
 

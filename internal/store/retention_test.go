@@ -15,11 +15,10 @@ func TestFactsComeBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fact := event.Fact{Subject: "user:u_1", Action: "account.deleted", OccurredAt: at, Source: "/svc/api", ID: "1", ReceivedAt: at}
-	plan := event.Fact{Subject: "organization:o_1", Action: "plan.changed", OccurredAt: at, Tier: "free", Source: "/svc/api", ID: "2", ReceivedAt: at}
-	forget := func(event.Fact) time.Time { return at.AddDate(1, 0, 0) }
+	fact := event.Fact{Subject: "user:u_1", Action: "account.deleted", OccurredAt: at, Source: "/svc/api", ID: "1", ReceivedAt: at, ForgetAt: at.AddDate(1, 0, 0)}
+	plan := event.Fact{Subject: "organization:o_1", Action: "plan.changed", OccurredAt: at, Tier: "free", Source: "/svc/api", ID: "2", ReceivedAt: at, ForgetAt: at.AddDate(1, 0, 0)}
 	for range 2 { // a repeated delivery
-		if err := s.WriteFacts(t.Context(), []event.Fact{fact, plan}, forget); err != nil {
+		if err := s.WriteFacts(t.Context(), []event.Fact{fact, plan}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -111,8 +110,11 @@ func TestMoveChangesWhatWasEnteredAndNothingElse(t *testing.T) {
 	if got := find(); len(got) != 0 {
 		t.Errorf("nothing is known and got %v", got)
 	}
-	if err := s.WriteFacts(t.Context(), []event.Fact{{Subject: "user:b", Action: "account.deleted", OccurredAt: at, ReceivedAt: at}, {Subject: "workspace:w3", Action: "workspace.deleted", OccurredAt: at, ReceivedAt: at}},
-		func(event.Fact) time.Time { return now.AddDate(1, 0, 0) }); err != nil {
+	forget := now.AddDate(1, 0, 0)
+	if err := s.WriteFacts(t.Context(), []event.Fact{
+		{Subject: "user:b", Action: "account.deleted", OccurredAt: at, ReceivedAt: at, ForgetAt: forget},
+		{Subject: "workspace:w3", Action: "workspace.deleted", OccurredAt: at, ReceivedAt: at, ForgetAt: forget},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if got := find(); !slices.Equal(got, []string{"r1", "r3"}) {
@@ -136,7 +138,7 @@ func TestMoveChangesWhatWasEnteredAndNothingElse(t *testing.T) {
 	}
 	begin := func() event.Sweep {
 		t.Helper()
-		w, err := s.BeginSweep(t.Context())
+		w, err := s.BeginSweep(t.Context(), true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,6 +160,9 @@ func TestMoveChangesWhatWasEnteredAndNothingElse(t *testing.T) {
 	}
 	if last, err := s.EndSweep(t.Context(), w, 1); err != nil || !last {
 		t.Errorf("got %v, %v: want the last sweep to end", last, err)
+	}
+	if full, last, err := s.LastSweeps(t.Context()); err != nil || full.IsZero() || !full.Equal(last) {
+		t.Errorf("got %v, %v, %v: want the instant the last one began, twice", full, last, err)
 	}
 	if left, err := s.Leftover(t.Context(), time.Now().Add(time.Minute)); err != nil || !left {
 		t.Errorf("got %v, %v: the parts that were replaced are still there", left, err)

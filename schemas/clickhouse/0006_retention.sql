@@ -86,6 +86,7 @@ SETTINGS auto_statistics_types = '',
 CREATE TABLE IF NOT EXISTS retention_sweeps
 (
     sweep UInt64,
+    full Bool,
     state LowCardinality(String),
     moved_rows UInt64,
     began_at DateTime64(3, 'UTC'),

@@ -1,0 +1,167 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/event"
+)
+
+// Keeper keeps the facts fresh for the ingester, and sweeps: all rows every hour,
+// and those of a new hold or erasure at once. Any number of instances may run: what
+// one has done lately the others leave, and of two that begin together only the
+// later moves anything.
+type Keeper struct {
+	o       Options
+	book    *Book
+	sweeper *Sweeper
+	facts   atomic.Pointer[Facts]
+	metrics *metrics
+	looked  time.Time // at erasures under way
+}
+
+// NewKeeper registers the metrics and starts nothing.
+func NewKeeper(o Options) (*Keeper, error) {
+	if o.Every <= 0 {
+		o.Every = time.Hour
+	}
+	if o.Look <= 0 {
+		o.Look = 5 * time.Second
+	}
+	k := &Keeper{o: o, book: NewBook(o.Storage, o.Policy, o.Hash), sweeper: NewSweeper(o)}
+	var err error
+	k.metrics, err = newMetrics(o.Metrics)
+	return k, err
+}
+
+// Load reads the facts for the first time. Nothing may be stored before: what was
+// erased would come back.
+func (k *Keeper) Load(ctx context.Context) error {
+	facts, err := k.book.Facts(ctx)
+	if err == nil {
+		k.facts.Store(facts)
+	}
+	return err
+}
+
+// Fate says what becomes of a row by what was known a moment ago. Load MUST have
+// succeeded.
+func (k *Keeper) Fate(r *event.Row) Fate { return k.facts.Load().Fate(r) }
+
+// ForgetAt is that of the facts known now.
+func (k *Keeper) ForgetAt(x event.Fact) time.Time { return k.facts.Load().ForgetAt(x) }
+
+// Run looks and sweeps until ctx is done. Errors are logged, counted, and tried again.
+func (k *Keeper) Run(ctx context.Context) error {
+	wait := k.o.Look
+	for sleep(ctx, wait) {
+		wait = k.o.Look
+		err := k.look(ctx)
+		switch {
+		case err == nil, ctx.Err() != nil:
+		case errors.Is(err, ErrOvertaken):
+			k.metrics.sweeps.WithLabelValues("overtaken").Inc()
+		default:
+			k.metrics.sweeps.WithLabelValues("failed").Inc()
+			k.o.Log.Error("the sweep failed and is tried again", "error", err)
+			wait = min(time.Minute, 12*k.o.Look)
+		}
+	}
+	return nil
+}
+
+// look does what is due.
+func (k *Keeper) look(ctx context.Context) error {
+	if err := k.Load(ctx); err != nil {
+		return err
+	}
+	full, last, err := k.o.Storage.LastSweeps(ctx)
+	if err != nil {
+		return err
+	}
+	k.metrics.last.Set(float64(full.UnixMilli()) / 1000)
+	now := k.o.Now()
+	erasures, err := k.o.Storage.Erasures(ctx)
+	if err != nil {
+		return err
+	}
+	k.metrics.count(erasures, now)
+	if now.Sub(full) >= k.o.Every {
+		return k.sweep(ctx, nil)
+	}
+	urgent, err := k.urgent(ctx, erasures, last)
+	if err != nil {
+		return err
+	}
+	if len(urgent) > 0 {
+		return k.sweep(ctx, urgent)
+	}
+	underway := slices.ContainsFunc(erasures, func(e event.Erasure) bool { return e.State != event.ErasureDone })
+	if underway && now.Sub(k.looked) >= 12*k.o.Look {
+		k.looked = now
+		return k.sweeper.Erasures(ctx)
+	}
+	return nil
+}
+
+// skew is how far the clocks of those who place holds and of those who sweep may differ.
+const skew = time.Minute
+
+// urgent returns the subjects that cannot wait for the next sweep over all: held
+// rows may expire before it, and erased ones have a deadline.
+func (k *Keeper) urgent(ctx context.Context, erasures []event.Erasure, last time.Time) ([]string, error) {
+	var urgent []string
+	holds, err := k.o.Storage.Holds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range holds {
+		if h.ReleasedAt.IsZero() && h.UpdatedAt.Add(skew).After(last) {
+			urgent = append(urgent, h.Subjects...)
+		}
+	}
+	for _, e := range erasures {
+		if e.State == event.ErasureRequested {
+			subjects, err := k.o.Storage.ErasureSubjects(ctx, e.ID)
+			if err != nil {
+				return nil, err
+			}
+			urgent = append(urgent, subjects...)
+		}
+	}
+	return urgent, nil
+}
+
+func (k *Keeper) sweep(ctx context.Context, subjects []string) error {
+	for {
+		began := k.o.Now()
+		res, err := k.sweeper.Sweep(ctx, subjects)
+		k.metrics.moved.Add(float64(res.Moved))
+		if err != nil {
+			return fmt.Errorf("sweep: %w", err)
+		}
+		k.metrics.sweeps.WithLabelValues("done").Inc()
+		if res.Moved > 0 {
+			k.o.Log.Info("moved expiries", "rows", res.Moved, "looked_at", res.Rows, "all", subjects == nil, "took", k.o.Now().Sub(began).Round(time.Millisecond))
+		}
+		if !res.More {
+			return nil
+		}
+	}
+}
+
+// sleep returns false when ctx is done before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
