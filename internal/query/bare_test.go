@@ -83,7 +83,6 @@ func bare(t *testing.T, change func(*Options)) *desk {
 	t.Helper()
 	d := &desk{}
 	o := d.options(t)
-	o.Rows, o.Facts, o.Book, o.Requests = &shelf{}, &shelf{}, &shelf{}, &shelf{}
 	if change != nil {
 		change(&o)
 	}

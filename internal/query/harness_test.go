@@ -83,6 +83,7 @@ type record struct {
 		Action   string            `json:"event.action"`
 		Outcome  string            `json:"event.outcome"`
 		Actor    string            `json:"actor.type"`
+		Reason   string            `json:"event.reason"`
 		User     string            `json:"user.id"`
 		Category string            `json:"data.category"`
 		Org      string            `json:"organization.id"`
@@ -156,6 +157,7 @@ func (d *desk) options(t *testing.T) Options {
 	d.t, d.policy, d.keys = t, p, keys
 	d.recorder, d.log, d.registry = &recorder{}, &buffer{}, prometheus.NewRegistry()
 	return Options{
+		Rows: &shelf{}, Facts: &shelf{}, Book: &shelf{}, Requests: &shelf{},
 		Audit: d.recorder, Policy: p, Keys: keys, Tokens: tokens, Secret: bytes.Repeat([]byte{7}, 32), OpenAPI: schemas.OpenAPI,
 		TopicAge: 7 * 24 * time.Hour, Log: slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: d.registry, Addr: "127.0.0.1:0", StopTimeout: 5 * time.Second, Now: func() time.Time { return now },
