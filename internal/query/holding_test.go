@@ -82,7 +82,7 @@ func TestHoldDelaysErasure(t *testing.T) {
 		t.Errorf("the release is recorded as %+v", r)
 	}
 	all, err := d.store.Holds(t.Context())
-	if err != nil || len(all) != 1 || !all[0].ForgetAt.Equal(d.policy.Everywhere.End(all[0].ReleasedAt).Add(d.policy.Grace).Truncate(time.Second)) {
+	if err != nil || len(all) != 1 || !all[0].UpdatedAt.After(all[0].PlacedAt) || !all[0].ForgetAt.Equal(d.policy.Everywhere.End(all[0].ReleasedAt).Add(d.policy.Grace).Truncate(time.Second)) {
 		t.Errorf("got %+v, %v; want it forgotten once no backup has its rows", all, err)
 	}
 	a := d.get("officer", "/v1/holds")
