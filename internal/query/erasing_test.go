@@ -173,8 +173,8 @@ func TestErasureScopes(t *testing.T) {
 			if got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
-			if left := len(strings.Fields(got)); int(e.Expected.Erase) != 3-left {
-				t.Errorf("expected %d rows to go, %d went", e.Expected.Erase, 3-left)
+			if want := (expected{Erase: uint64(3 - len(strings.Fields(got))), Complete: true}); *e.Expected != want {
+				t.Errorf("got expected %+v, want %+v", *e.Expected, want)
 			}
 		})
 	}
