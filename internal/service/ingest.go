@@ -102,7 +102,7 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	d.OnStop("dead letters", 5*time.Second, func(context.Context) error { return dead.Close() })
 
 	in, err := ingest.New(r.options(cfg, ingest.Options{
-		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db, keeper}, Fate: keeper.Fate,
+		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db}, Known: keeper,
 		Health: d.Health(), Metrics: d.Metrics(), Log: log,
 	}))
 	if err != nil {
@@ -157,19 +157,9 @@ type facts struct {
 func (f facts) Promises(context.Context) ([]policy.StoredClass, error) { return f.policy.Stored(), nil }
 
 // storage gives the ingester its batches in the store's own type.
-type storage struct {
-	*store.Store
-	keeper *retention.Keeper
-}
+type storage struct{ *store.Store }
 
 func (s storage) NewBatch() ingest.Batch { return s.Store.NewBatch() }
-
-func (s storage) WriteFacts(ctx context.Context, facts []event.Fact) error {
-	for i := range facts {
-		facts[i].ForgetAt = s.keeper.ForgetAt(facts[i])
-	}
-	return s.Store.WriteFacts(ctx, facts)
-}
 
 func (s storage) Insert(ctx context.Context, b ingest.Batch, token string) error {
 	batch, ok := b.(*store.Batch)

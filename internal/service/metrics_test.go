@@ -142,7 +142,7 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	if _, err := ingest.New(ingest.Options{
 		Brokers: cfg.Kafka.Brokers, Transport: transport, Dialer: dialer, Group: cfg.Group, Topics: topics, DeadTopic: cfg.Kafka.TopicDead,
 		Policy: p, PolicyVersion: p.Version, NewRedactor: func() (ingest.Redactor, error) { return nil, nil }, Digest: keys.Digest,
-		Storage: storage{db, keeper}, Fate: keeper.Fate, Dead: new(publish.Publisher), Health: d.Health(), Metrics: &i, Log: log,
+		Storage: storage{db}, Known: keeper, Dead: new(publish.Publisher), Health: d.Health(), Metrics: &i, Log: log,
 	}); err != nil {
 		t.Fatal(err)
 	}

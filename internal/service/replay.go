@@ -65,7 +65,7 @@ func Replay(ctx context.Context, cfg config.Ingest, topic string, partition int3
 		return err
 	}
 	in, err := ingest.New(r.options(cfg, ingest.Options{
-		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db, keeper}, Fate: keeper.Fate,
+		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db}, Known: keeper,
 		Health: unreported{}, Metrics: prometheus.NewRegistry(), Log: log,
 	}))
 	if err != nil {
