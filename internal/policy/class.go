@@ -152,8 +152,9 @@ type class struct {
 	without         *Period
 	withoutOperator string
 
-	sooner  *sooner
-	atLeast *statute
+	sooner    *sooner
+	atLeast   *statute
+	downgrade bearer // what tiers hang on where a shorter one applies to stored rows
 
 	operator string
 	erasable bool
@@ -254,6 +255,7 @@ func (c *class) store(section func(path string) string) []StoredClass {
 	for i := range c.tiers {
 		t := &c.tiers[i]
 		s := base
+		s.Downgrade = c.downgrade.String()
 		s.Tier, s.Period, s.Keep = t.name, t.period, t.period.String()
 		t.stored = add(s, s.Keep)
 	}
