@@ -137,6 +137,7 @@ type Ingest struct {
 	Group          string        `env:"KAFKA_GROUP" envDefault:"lethe-ingest" help:"Consumer group of the ingesters."`
 	SessionTimeout time.Duration `env:"KAFKA_SESSION_TIMEOUT" envDefault:"30s" help:"Time after which the brokers take the partitions of a silent ingester away. Shorter: sooner another goes on; longer: pauses of the machine or the network cost nothing. Brokers allow 6s to 30m unless told otherwise."`
 	PolicyFile     string        `env:"POLICY_FILE,required" help:"Policy file that decides how long everything is kept."`
+	PolicyShortens string        `env:"POLICY_SHORTENS" help:"Version of the policy file, where it may shorten what older files promised to stored rows: rows past the shorter period are destroyed. Without it such a file stops the start, which names the version; ingest policy diff counts the rows."`
 	GeoIPDB        string        `env:"GEOIP_DB,required" help:"Country database in MMDB format; it is read again when the file changes."`
 	SubjectKeys    Secret        `env:"SUBJECT_KEYS,required" help:"Keys that hash e-mails and session ids, as id=key, separated by commas; each key has at least 32 bytes, in hex or base64. The first one writes, all of them find."`
 	BatchRows      int           `env:"BATCH_ROWS" envDefault:"100000" help:"Rows after which a batch is inserted."`

@@ -31,7 +31,7 @@ func (s *stack) verify(change func(*verify.Options)) *verify.Report {
 	}
 	periods := make(map[string]policy.Period, len(classes))
 	for _, c := range classes {
-		periods[c.Retention] = policy.Period{Months: c.Months, Days: c.Days, Sentinel: c.Sentinel}
+		periods[c.Retention] = policy.Period{Months: c.Period.Months, Days: c.Period.Days, Sentinel: c.Sentinel}
 	}
 	o := verify.Options{
 		Ledger: s.store, Rows: s.store, Stamps: s.store, Kafka: survey, Grace: time.Hour, Now: time.Now,
@@ -279,6 +279,18 @@ func TestVerify(t *testing.T) {
 		r := s.verify(due(25*time.Hour, time.Minute))
 		if got := found(r); len(got) != 1 || got[0] != "late lethe.request/0 30-39" {
 			t.Errorf("rows that have a stamp outlived the grace: got %q", got)
+		}
+		shortened := func(ago time.Duration) func(*verify.Options) {
+			return func(o *verify.Options) {
+				due(25*time.Hour, time.Minute)(o)
+				o.Since = func(string) time.Time { return time.Now().Add(-ago) }
+			}
+		}
+		if r := s.verify(shortened(2 * time.Minute)); r.OK() {
+			t.Error("they outlived the grace after the period was shortened: got nothing")
+		}
+		if r := s.verify(shortened(time.Second)); !r.OK() {
+			t.Errorf("the period was shortened a moment ago: got %q", found(r))
 		}
 		s.query("SYSTEM START MERGES request_events")
 		s.query("DELETE FROM request_events WHERE src_offset >= 30")

@@ -61,7 +61,7 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 
 	var db *store.Store
 	if err := await(ctx, d.Health(), "clickhouse", "prepare the database", func(ctx context.Context) (err error) {
-		if err = migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: r.policy}); err != nil {
+		if err = migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: r.policy, Shortens: cfg.PolicyShortens}); err != nil {
 			return store.Diagnose("migrate", err)
 		}
 		db, err = store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots})

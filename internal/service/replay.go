@@ -42,7 +42,7 @@ func Replay(ctx context.Context, cfg config.Ingest, topic string, partition int3
 		return err
 	}
 	// The classes that rows may get must be known before there are such rows.
-	if err := migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: r.policy}); err != nil {
+	if err := migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: r.policy, Shortens: cfg.PolicyShortens}); err != nil {
 		return store.Diagnose("migrate", err)
 	}
 	db, err := open(ctx, cfg.ClickHouse)

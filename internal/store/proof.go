@@ -126,33 +126,6 @@ func (q *query) touches(d ledger.Days) string {
 		cells.table, cells.retention, cells.day)`
 }
 
-// Class is a stored retention class as the database knows it.
-type Class struct {
-	Retention    string
-	Months, Days int
-	Sentinel     bool // ends at no known time
-}
-
-// Classes returns every class that any policy file ever produced.
-func (s *Store) Classes(ctx context.Context) ([]Class, error) {
-	rows, err := s.conn.Query(s.bounded(ctx, nil), "SELECT DISTINCT retention_class, months, days, sentinel FROM retention_classes ORDER BY retention_class")
-	if err != nil {
-		return nil, wrap("read classes", err)
-	}
-	defer rows.Close()
-	var all []Class
-	for rows.Next() {
-		var c Class
-		var months, days uint32
-		if err := rows.Scan(&c.Retention, &months, &days, &c.Sentinel); err != nil {
-			return nil, wrap("read classes", err)
-		}
-		c.Months, c.Days = int(months), int(days)
-		all = append(all, c)
-	}
-	return all, wrap("read classes", rows.Err())
-}
-
 const (
 	digest = `xxHash64(concat(source, '\0', id, '\0', toString(src_offset)))`
 	day    = "toInt32(intDiv(toUInt32(retained_from), 86400))"

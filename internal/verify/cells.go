@@ -32,10 +32,16 @@ const (
 
 func (c *check) age(k cellKey) age {
 	p, from := c.o.Period(k.class), date(k.day)
+	last := p.End(from.Add(day - time.Second))
+	if c.o.Since != nil {
+		if since := c.o.Since(k.class); since.After(last) {
+			last = since
+		}
+	}
 	switch {
 	case c.ended.Before(p.End(from)):
 		return whole
-	case c.began.Before(p.End(from.Add(day - time.Second)).Add(c.o.Grace)):
+	case c.began.Before(last.Add(c.o.Grace)):
 		return partly
 	}
 	return overdue

@@ -61,17 +61,20 @@ type Period interface {
 	Bucket(from time.Time) int32
 }
 
-// Options are what a run needs. All are required but Full, Seed and Grace.
+// Options are what a run needs. All are required but Full, Seed, Since and Grace.
 type Options struct {
 	Ledger Ledger
 	Rows   Rows
 	Stamps Stamps
 	Kafka  Kafka
 	Period func(class string) Period
-	Grace  time.Duration // longest time between an expiry and the row's removal
-	Now    func() time.Time
-	Full   bool   // take no stamp's word
-	Seed   uint64 // chooses which stamps are not believed
+	// Since is when a class's period came into force: what was past it before has the
+	// grace from then on. nil or zero: it always was in force.
+	Since func(class string) time.Time
+	Grace time.Duration // longest time between an expiry and the row's removal
+	Now   func() time.Time
+	Full  bool   // take no stamp's word
+	Seed  uint64 // chooses which stamps are not believed
 }
 
 // Finding is one contradiction. First > Last: it is about no offsets.
