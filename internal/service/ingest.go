@@ -85,7 +85,7 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	d.Go("topic budget", time.Second, func(ctx context.Context) error { topics.Watch(ctx, lookEvery); return nil })
 
 	keeper, err := retention.NewKeeper(retention.Options{
-		Storage: facts{db, r.policy}, Policy: r.policy, Hash: r.keys.Fingerprints, Now: time.Now, Every: cfg.SweepEvery, Metrics: d.Metrics(), Log: log,
+		Storage: facts{db}, Policy: r.policy, Hash: r.keys.Fingerprints, Now: time.Now, Every: cfg.SweepEvery, Metrics: d.Metrics(), Log: log,
 	})
 	if err != nil {
 		return err
@@ -148,13 +148,12 @@ func loadRoute(cfg config.Ingest) (r route, err error) {
 	return r, err
 }
 
-// facts gives retention what the database knows, with the promises of the policy.
-type facts struct {
-	*store.Store
-	policy *policy.Policy
-}
+// facts gives retention what the database knows.
+type facts struct{ *store.Store }
 
-func (f facts) Promises(context.Context) ([]policy.StoredClass, error) { return f.policy.Stored(), nil }
+func (f facts) Promises(ctx context.Context) ([]policy.StoredClass, error) {
+	return registeredClasses(ctx, f.Store)
+}
 
 // storage gives the ingester its batches in the store's own type.
 type storage struct{ *store.Store }

@@ -134,7 +134,7 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	if _, err := budget.New(budget.Options{Brokers: cfg.Kafka.Brokers, Transport: transport, Bounds: bounds(p, cfg.Kafka), Mode: budget.Check, Metrics: &i, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := retention.NewKeeper(retention.Options{Storage: facts{db, p}, Policy: p, Hash: keys.Fingerprints, Now: time.Now, Metrics: &i, Log: log})
+	keeper, err := retention.NewKeeper(retention.Options{Storage: facts{db}, Policy: p, Hash: keys.Fingerprints, Now: time.Now, Metrics: &i, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
