@@ -34,7 +34,7 @@ func (s *stack) verify(change func(*verify.Options)) *verify.Report {
 		periods[c.Retention] = policy.Period{Months: c.Months, Days: c.Days, Sentinel: c.Sentinel}
 	}
 	o := verify.Options{
-		Ledger: s.store, Rows: s.store, Stamps: s.store, Kafka: survey, Grace: time.Hour, Now: time.Now,
+		Ledger: s.store, Moves: s.store, Rows: s.store, Stamps: s.store, Kafka: survey, Grace: time.Hour, Now: time.Now,
 		Period: func(class string) verify.Period { return periods[class] },
 	}
 	change(&o)
@@ -79,7 +79,7 @@ func filled(t *testing.T) *stack {
 }
 
 // savedTables are what restore brings back.
-var savedTables = []string{"request_events", "ingest_ledger", "verified_buckets"}
+var savedTables = []string{"request_events", "ingest_ledger", "verified_buckets", "retention_moves", "retention_sweeps"}
 
 // save keeps the parts of the tables, so that a test can break them more than once.
 func (s *stack) save() {
