@@ -128,9 +128,6 @@ func (c *check) judge(p *part, s *share, want map[cellKey]amount, rows []ledger.
 	for _, id := range sorted(moves, compareDeliveries) {
 		m := moves[id]
 		one := ledger.Range{First: id.offset, Last: id.offset}
-		if !seen[id] && differs(&m.Delivery) {
-			twice = append(twice, one)
-		}
 		w, has := want[id.cellKey]
 		switch {
 		case !p.stored(e, id.offset), !s.shared && (!has || w.rows == 0):
@@ -138,6 +135,9 @@ func (c *check) judge(p *part, s *share, want map[cellKey]amount, rows []ledger.
 			continue
 		case has && stored(e, id.offset):
 			want[id.cellKey] = amount{w.rows - 1, w.digest - id.digest}
+		}
+		if !seen[id] && differs(&m.Delivery) {
+			twice = append(twice, one)
 		}
 		if !seen[id] && c.fate(m).first.After(c.ended) {
 			vanished[id.cellKey] = append(vanished[id.cellKey], one)
