@@ -67,7 +67,9 @@ func after(d time.Duration) func(*verify.Options) {
 }
 
 // both changes the options twice.
-func both(a, b func(*verify.Options)) func(*verify.Options) { return func(o *verify.Options) { a(o); b(o) } }
+func both(a, b func(*verify.Options)) func(*verify.Options) {
+	return func(o *verify.Options) { a(o); b(o) }
+}
 
 // daily runs one under which every class is kept for 25 hours: that is over for the
 // last batch, offsets 30 to 39, since another 25 hours.
@@ -148,9 +150,10 @@ var moving = []struct {
 	}, shorter, nil},
 	{"moved twice, and the second time not done", func(s *stack) {
 		s.move(1, never, tenToFourteen, 0)
-		s.enter(2, in(time.Hour), tenToFourteen)
-		s.carry(in(time.Hour), "src_offset = 12")
-	}, after(0), nil},
+		to := in(time.Hour)
+		s.enter(2, to, tenToFourteen)
+		s.carry(to, "src_offset = 12")
+	}, shorter, nil},
 	{"moved and altered by hand", func(s *stack) {
 		s.move(1, never, tenToFourteen, 0)
 		s.carry(in(1000*time.Hour), "src_offset = 12")

@@ -95,11 +95,11 @@ type Found struct {
 	Era         int // index into the eras that were asked for; −1: of none
 	Partition   int32
 	First, Last int64 // the lowest and the highest offset of the rows
+	Bound       int64 // the bound that they are behind
 }
 
 // Moved counts the deliveries whose expiry was moved, in the same way: where the
-// last move of each has put it, and with the digest that its row then has. Of
-// those that came back to their own term, only the recent ones are counted.
+// last move of each has put it, and with the digest that its row then has.
 type Moved struct {
 	Found
 	Taken   uint64 // their digest in the ledger's cells

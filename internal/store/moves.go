@@ -45,7 +45,7 @@ func (s *Store) Moved(ctx context.Context, bucket, days ledger.Days, v ledger.Vi
 	q.bind("due", seconds(v.Due))
 	q.bind("table", bucket.Table)
 	text := `
-SELECT toInt32(r.era) - 1, r.src_partition, r.day, r.term, count(), sumWithOverflow(` + share("r.digest", "r.target") + `), min(r.src_offset), max(r.src_offset),
+SELECT toInt32(r.era) - 1, r.src_partition, r.day, r.term, count(), sumWithOverflow(` + share("r.digest", "r.target") + `), min(r.src_offset), max(r.src_offset), l.bound,
     sumWithOverflow(r.digest), countIf(r.since <= {due:UInt32})
 FROM
 (
@@ -58,12 +58,11 @@ FROM
         FROM retention_moves ` + landed + ` WHERE table = {table:String} AND ` + q.bucket(bucket) + `
     )
     GROUP BY era, src_partition, src_offset, on_day, digest
-    HAVING target > 0 OR since > {due:UInt32}
 ) AS r` + fmt.Sprintf(bounds, q.touches(days))
 	return collect(ctx, s, "count moves", text, q.params, func(rows driver.Rows) (ledger.Moved, error) {
 		m := ledger.Moved{Found: ledger.Found{Cell: ledger.Cell{Table: bucket.Table, Retention: bucket.Retention}}}
 		var era int64
-		err := rows.Scan(&era, &m.Partition, &m.Day, (*uint8)(&m.Term), &m.Rows, &m.Digest, &m.First, &m.Last, &m.Taken, &m.Overdue)
+		err := rows.Scan(&era, &m.Partition, &m.Day, (*uint8)(&m.Term), &m.Rows, &m.Digest, &m.First, &m.Last, &m.Bound, &m.Taken, &m.Overdue)
 		m.Era = int(era)
 		return m, err
 	})

@@ -204,12 +204,12 @@ func (s *Store) Find(ctx context.Context, bucket, days ledger.Days, v ledger.Vie
 	if deliveries {
 		source += " GROUP BY era, src_partition, src_offset, day, term, digest" // unlike DISTINCT it can do it on disk
 	}
-	text := "SELECT toInt32(r.era) - 1, r.src_partition, r.day, r.term, count(), sumWithOverflow(r.digest), min(r.src_offset), max(r.src_offset) FROM (" +
+	text := "SELECT toInt32(r.era) - 1, r.src_partition, r.day, r.term, count(), sumWithOverflow(r.digest), min(r.src_offset), max(r.src_offset), l.bound FROM (" +
 		source + ") AS r" + fmt.Sprintf(bounds, q.touches(days))
 	return collect(ctx, s, "count rows", text, q.params, func(rows driver.Rows) (ledger.Found, error) {
 		f := ledger.Found{Cell: ledger.Cell{Table: bucket.Table, Retention: bucket.Retention}}
 		var era int64
-		err := rows.Scan(&era, &f.Partition, &f.Day, (*uint8)(&f.Term), &f.Rows, &f.Digest, &f.First, &f.Last)
+		err := rows.Scan(&era, &f.Partition, &f.Day, (*uint8)(&f.Term), &f.Rows, &f.Digest, &f.First, &f.Last, &f.Bound)
 		f.Era = int(era)
 		return f, err
 	})

@@ -262,7 +262,7 @@ func (c *check) cells(ctx context.Context, g *reading, p *part) error {
 func (c *check) late(p *part) {
 	offsets, rows := make(map[cellKey][]ledger.Range), make(map[cellKey]uint64)
 	for _, f := range p.found {
-		if k := termOf(&f); c.age(k) == overdue && !p.back(&f) {
+		if k := termOf(&f); c.age(k) == overdue && !p.touched(&f) {
 			offsets[k] = append(offsets[k], ledger.Range{First: f.First, Last: f.Last})
 			rows[k] += f.Rows
 		}

@@ -83,10 +83,9 @@ func (c *check) judge(p *part, s *share, want map[cellKey]amount, rows []ledger.
 	e := s.Entry
 	before := len(c.report.Findings)
 	got, seen := make(map[cellKey]amount), make(map[delivery]bool)
-	back := make(map[cellKey]bool) // as late saw it, which left these cells out
-	for id, m := range moves {
-		last := m.Steps[len(m.Steps)-1]
-		back[id.cellKey] = back[id.cellKey] || last.To == 0 && last.At.After(c.view.Due)
+	touched := make(map[cellKey]bool) // and so left out by late
+	for id := range moves {
+		touched[id.cellKey] = true
 	}
 	offsets := make(map[cellKey][]ledger.Range)
 	digests := make(map[int64]uint64)
@@ -104,7 +103,7 @@ func (c *check) judge(p *part, s *share, want map[cellKey]amount, rows []ledger.
 		switch {
 		case m == nil && d.Override != 0, m != nil && !slices.Contains(c.fate(m).carries, d.Override):
 			moved[k] = append(moved[k], one)
-		case m != nil && c.tardy(m, d.Override), m == nil && back[k] && c.age(k) == overdue:
+		case m != nil && c.tardy(m, d.Override), m == nil && touched[k] && c.age(k) == overdue:
 			late[k] = append(late[k], one)
 		}
 		if seen[nameOf(d)] {

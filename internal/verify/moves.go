@@ -33,8 +33,8 @@ func (c *check) move(s *share, moved []ledger.Moved) {
 	for ; at < len(moved) && moved[at].First <= s.Last; at++ {
 		m := &moved[at]
 		own, k := keyOf(m.Cell), termOf(&m.Found)
+		s.due[own] = s.due[own] || c.age(own) == overdue
 		if k == own {
-			s.due[k] = s.due[k] || c.age(k) == overdue
 			continue
 		}
 		w := s.want[own] // below zero it agrees with nothing
@@ -45,11 +45,12 @@ func (c *check) move(s *share, moved []ledger.Moved) {
 	}
 }
 
-// back reports whether rows among those found came back to their class's own
-// expiry lately: how late they are is no question of their class.
-func (p *part) back(f *ledger.Found) bool {
+// touched reports whether rows of the same cell between the same bounds were moved. Then only a look at
+// each tells which ones are late, and since when: one may have come back to its
+// class's own expiry today.
+func (p *part) touched(f *ledger.Found) bool {
 	return slices.ContainsFunc(p.moved, func(m ledger.Moved) bool {
-		return m.Term == ledger.Own && keyOf(m.Cell) == keyOf(f.Cell) && m.First <= f.Last && f.First <= m.Last
+		return m.Bound == f.Bound && keyOf(m.Cell) == keyOf(f.Cell)
 	})
 }
 
