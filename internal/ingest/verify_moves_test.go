@@ -28,7 +28,7 @@ func (s *stack) enter(sweep int, to int64, where string, replace ...string) {
 	}
 	s.query("INSERT INTO retention_moves (table, retention_class, bucket, day, src_topic, src_partition, src_offset, digest, received_at, from_override, to_override, cause, sweep, planned_at) SELECT %s FROM (SELECT * FROM request_events WHERE %s)",
 		strings.Join(columns, ", "), where)
-	s.query("INSERT INTO retention_sweeps (sweep, state, updated_at) VALUES (%d, 'planned', now64(3))", sweep)
+	s.query("INSERT INTO retention_sweeps (sweep, state, updated_at) VALUES (%d, 'planned', now64(3) - 3600000)", sweep)
 }
 
 // land says that a sweep was done some time ago.
