@@ -41,7 +41,7 @@ func Verify(ctx context.Context, cfg config.Ingest, full bool, seed uint64, out 
 		periods[c.Key] = kept{c.Period, c.Promised, c.ShortenedAt}
 	}
 	report, err := verify.Run(ctx, verify.Options{
-		Ledger: db, Rows: db, Stamps: db, Kafka: survey, Grace: p.Grace, Now: time.Now, Full: full, Seed: seed,
+		Ledger: db, Moves: db, Rows: db, Stamps: db, Kafka: survey, Grace: p.Grace, Now: time.Now, Full: full, Seed: seed,
 		Period: func(class string) verify.Period {
 			if k, ok := periods[class]; ok {
 				return k

@@ -259,11 +259,11 @@ next:
 
 // WriteMoves enters rows whose expiry a sweep will move.
 func (s *Store) WriteMoves(ctx context.Context, w event.Sweep, moves []event.Move) error {
-	return s.write(ctx, "retention_moves", `table, retention_class, bucket, day, src_topic, src_partition, src_offset, digest, from_override, to_override, cause, sweep, planned_at`,
+	return s.write(ctx, "retention_moves", `table, retention_class, bucket, day, src_topic, src_partition, src_offset, digest, received_at, from_override, to_override, cause, sweep, planned_at`,
 		len(moves), func(b driver.Batch, i int) error {
 			m, r := &moves[i], moves[i].Row
 			return b.Append(r.Kind.Table(), r.Retention, time.Unix(int64(r.Bucket)*86400, 0).UTC(), r.RetainedFrom.UTC().Truncate(24*time.Hour),
-				r.Topic, r.Partition, r.Offset, ledger.Digest(r.Source, r.ID, r.Offset), r.ExpiresOverride, m.To, m.Cause, w.Number, s.now().UTC())
+				r.Topic, r.Partition, r.Offset, ledger.Digest(r.Source, r.ID, r.Offset), r.ReceivedAt.UTC(), r.ExpiresOverride, m.To, m.Cause, w.Number, s.now().UTC())
 		})
 }
 
@@ -303,21 +303,3 @@ func (s *Store) Leftover(ctx context.Context, before time.Time) (bool, error) {
 }
 
 func unix(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }
-
-// collect reads all rows of an answer.
-func collect[T any](ctx context.Context, s *Store, op, text string, params []any, scan func(driver.Rows) (T, error)) ([]T, error) {
-	rows, err := s.conn.Query(s.bounded(ctx, unhurried), text, params...)
-	if err != nil {
-		return nil, wrap(op, err)
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		one, err := scan(rows)
-		if err != nil {
-			return nil, wrap(op, err)
-		}
-		all = append(all, one)
-	}
-	return all, wrap(op, rows.Err())
-}

@@ -45,6 +45,9 @@ func (r *Report) Print(out io.Writer) error {
 			b.Rows, b.Buckets, b.Since.UTC().Format(time.DateTime))
 	}
 	fmt.Fprintf(out, "repeats: %d of the rows read are of an event that is stored already; readers show one\n", r.Repeats)
+	if r.Moves > 0 {
+		fmt.Fprintf(out, "moved: the expiry of %d rows in these buckets was moved away from their class's; %d of them are there\n", r.Moves, r.Moved)
+	}
 	if r.Taken > 0 {
 		fmt.Fprintf(out, "dead letters: %d accounted, payload expired\n", r.Taken)
 	}
