@@ -11,6 +11,9 @@ type Filter struct {
 	Now time.Time
 	// Ceiling hides rows received after it, so that the pages of one answer agree. Zero: none.
 	Ceiling time.Time
+	// Visible decides of each row whether the caller may see it, beyond what the
+	// fields here say; nil: all. It is called by several goroutines.
+	Visible func(*Row) bool
 
 	Subjects []string // any of these subject keys
 	Tenant   string   // the caller's organization, where a token is limited to one
@@ -26,6 +29,12 @@ type Position struct {
 	OccurredAt time.Time
 	Kind       Kind
 	Source, ID string
+}
+
+// Withheld counts what a filter would have found and may not show.
+type Withheld struct {
+	PastExpiry uint64 // hidden because their period is over, not yet merged away
+	Erased     uint64 // hidden because somebody asked for it, not yet merged away
 }
 
 // ClassFacts is what ClickHouse measures of one stored retention class in one table.

@@ -22,7 +22,8 @@ type Row struct {
 	Bucket int32
 	// RetainedFrom is the instant the period counts from; UTC, whole seconds.
 	RetainedFrom time.Time
-	// ExpiresOverride is an expiry moved by an anchor, seconds since 1970; 0: none.
+	// ExpiresOverride is an expiry that was moved, seconds since 1970; 0: none,
+	// ErasedOverride: the row was erased.
 	ExpiresOverride uint32
 	// ExpiresAt is filled by readers: the expiry as ClickHouse computes it.
 	ExpiresAt     time.Time
@@ -44,6 +45,9 @@ type Row struct {
 	Text   [NumTexts]string    // by Text; "": absent
 	Number [NumNumbers]float64 // by Num; NaN: absent
 }
+
+// ErasedOverride is the expiry of erased rows: long past, and no other row's.
+const ErasedOverride = 1
 
 // Reset empties the row for reuse and keeps the slices' memory.
 func (r *Row) Reset() {

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/export"
 	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/internal/retention"
 )
 
 // The actions of consultation records.
@@ -22,6 +24,10 @@ const (
 	accessEvents  = export.AccessPrefix + "events"
 	accessSubject = export.AccessPrefix + "subject"
 	accessExport  = export.AccessPrefix + "export"
+
+	// These read nothing; they are records of the same kind, kept as long.
+	holdPlaced   = export.AccessPrefix + "hold_placed"
+	holdReleased = export.AccessPrefix + "hold_released"
 )
 
 // accessCategory is the data.category of consultation records, for the rules of a policy.
@@ -56,7 +62,15 @@ type consultation struct {
 	people []string
 	// extra are further metadata: rows, phase.
 	extra map[string]string
+
+	// Of what was done rather than read:
+	target          target
+	outcome, reason string    // success, and why not
+	at              time.Time // zero: now
 }
+
+// target is what something was done to.
+type target struct{ kind, id string }
 
 // Bounds of one record: events are dead letters beyond them.
 const (
@@ -69,7 +83,11 @@ const (
 func (s *Server) record(ctx context.Context, c consultation) error {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
-	events, err := c.events(s.now())
+	at := c.at
+	if at.IsZero() {
+		at = s.now()
+	}
+	events, err := c.events(at)
 	if err == nil {
 		err = s.o.Audit.Record(ctx, c.caller.Organization, events...)
 	}
@@ -95,8 +113,13 @@ func (c consultation) events(now time.Time) ([][]byte, error) {
 			metadata["part"] = fmt.Sprintf("%d of %d", i+1, len(parts))
 		}
 		data := map[string]any{
-			"event.action": c.action, "event.outcome": "success", "actor.type": "staff", "user.id": staffPrefix + c.caller.Name,
+			"event.action": c.action, "event.outcome": cmp.Or(c.outcome, "success"), "actor.type": "staff", "user.id": staffPrefix + c.caller.Name,
 			"data.category": accessCategory, "metadata": metadata,
+		}
+		for name, value := range map[string]string{"target.type": c.target.kind, "target.id": c.target.id, "event.reason": c.reason} {
+			if value != "" {
+				data[name] = value
+			}
 		}
 		if len(people) > 0 {
 			data["target.owner.id"] = people
@@ -136,6 +159,11 @@ func split(people []string) [][]string {
 func newEventID() string {
 	var b [16]byte
 	rand.Read(b[:])
+	return uuid(b)
+}
+
+// uuid writes 16 random bytes as one.
+func uuid(b [16]byte) string {
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	h := hex.EncodeToString(b[:])
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
@@ -176,7 +204,7 @@ func count(n int) map[string]string { return map[string]string{"rows": strconv.I
 
 // checkRecords refuses a policy without a class for consultation records.
 func checkRecords(p *policy.Policy, now time.Time) error {
-	for _, action := range []string{accessEvents, accessSubject, accessExport} {
+	for _, action := range []string{accessEvents, accessSubject, accessExport, retention.ErasureRequested, holdPlaced, holdReleased} {
 		var e event.Event
 		e.Reset(event.Audit)
 		e.ID, e.Source, e.Type, e.Time = newEventID(), accessSource, action, now

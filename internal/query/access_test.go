@@ -115,7 +115,7 @@ func TestRecordHasTwoSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &desk{}
 		o := d.options(t)
-		o.Rows, o.Facts, o.Audit = &shelf{rows: []*event.Row{row(event.Request, "r", "u_secret", "org_1", time.Minute)}}, &shelf{}, silent{}
+		o.Rows, o.Audit = &shelf{rows: []*event.Row{row(event.Request, "r", "u_secret", "org_1", time.Minute)}}, silent{}
 		s, err := New(o)
 		if err != nil {
 			t.Fatal(err)

@@ -28,6 +28,12 @@ func TestRoles(t *testing.T) {
 		{http.MethodPost, "/v1/subject-keys", `{"session":"s"}`, map[Role]int{Investigator: yes, Officer: yes, Approver: no, Auditor: no, Operator: no}, false},
 		{http.MethodGet, "/v1/subjects/user:u/events", "", map[Role]int{Investigator: yes, Officer: yes, Approver: no, Auditor: no, Operator: no}, false},
 		{http.MethodGet, "/v1/subjects/user:u/export", "", map[Role]int{Investigator: no, Officer: yes, Approver: no, Auditor: no, Operator: no}, false},
+		{http.MethodPost, "/v1/erasures", `{"workspace":"w_1"}`, map[Role]int{Investigator: no, Officer: http.StatusAccepted, Approver: no, Auditor: no, Operator: no}, false},
+		{http.MethodGet, "/v1/erasures", "", map[Role]int{Investigator: no, Officer: yes, Approver: no, Auditor: no, Operator: no}, false},
+		{http.MethodGet, "/v1/erasures/x", "", map[Role]int{Investigator: no, Officer: http.StatusNotFound, Approver: no, Auditor: no, Operator: no}, false},
+		{http.MethodPost, "/v1/holds", `{"workspace":"w_1","reason":"case 1"}`, map[Role]int{Investigator: no, Officer: yes, Approver: no, Auditor: no, Operator: no}, false},
+		{http.MethodGet, "/v1/holds", "", map[Role]int{Investigator: no, Officer: yes, Approver: no, Auditor: no, Operator: no}, false},
+		{http.MethodPost, "/v1/holds/x/release", "", map[Role]int{Investigator: no, Officer: http.StatusNotFound, Approver: no, Auditor: no, Operator: no}, false},
 		{http.MethodGet, "/v1/retention", "", map[Role]int{Investigator: yes, Officer: yes, Approver: yes, Auditor: yes, Operator: yes}, false},
 		{http.MethodGet, "/openapi.yaml", "", nil, true},
 		{http.MethodGet, "/", "", nil, true},
@@ -70,6 +76,7 @@ func TestMethods(t *testing.T) {
 	tests := []struct{ method, path, allow string }{
 		{http.MethodPost, "/v1/events", "GET, HEAD"}, {http.MethodDelete, "/v1/subjects/user:u/events", "GET, HEAD"},
 		{http.MethodGet, "/v1/subject-keys", "POST"}, {http.MethodPut, "/v1/retention", "GET, HEAD"},
+		{http.MethodDelete, "/v1/erasures", "POST, GET, HEAD"},
 	}
 	for _, tt := range tests {
 		a := d.ask(tt.method, "officer", tt.path, "")

@@ -9,6 +9,8 @@ import (
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/ledger"
+	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/internal/retention"
 )
 
 // shelf is a reader without a database, for what handlers do around it: it
@@ -30,7 +32,7 @@ func (s *shelf) Events(_ context.Context, _ event.Filter, _ *event.Position, lim
 	return out, s.err
 }
 
-func (s *shelf) SubjectRows(context.Context, []string, time.Time) iter.Seq2[*event.Row, error] {
+func (s *shelf) SubjectRows(context.Context, []string, time.Time, func(*event.Row) bool) iter.Seq2[*event.Row, error] {
 	return func(yield func(*event.Row, error) bool) {
 		for _, r := range s.rows {
 			if !yield(r, nil) {
@@ -43,8 +45,31 @@ func (s *shelf) SubjectRows(context.Context, []string, time.Time) iter.Seq2[*eve
 	}
 }
 
-func (s *shelf) PastExpiry(context.Context, event.Filter) ([event.NumKinds]uint64, error) {
-	return [event.NumKinds]uint64{}, nil
+func (s *shelf) Withheld(context.Context, event.Filter, []string) (n [event.NumKinds]event.Withheld, err error) {
+	return n, nil
+}
+
+func (s *shelf) Concealed(context.Context, event.Filter, []string, func(*event.Row) bool) (n [event.NumKinds]uint64, err error) {
+	return n, nil
+}
+
+// The shelf knows of no request.
+func (s *shelf) Erasures(context.Context) ([]event.Erasure, error)         { return nil, s.err }
+func (s *shelf) WriteErasure(context.Context, event.Erasure) error         { return s.err }
+func (s *shelf) ErasureSubjects(context.Context, string) ([]string, error) { return nil, s.err }
+func (s *shelf) Holds(context.Context) ([]event.Hold, error)               { return nil, s.err }
+func (s *shelf) WriteHold(context.Context, event.Hold) error               { return s.err }
+func (s *shelf) WriteErasureSubjects(context.Context, string, []string, time.Time) error {
+	return s.err
+}
+
+func (s *shelf) Candidates(context.Context, event.Kind, []string) iter.Seq2[*event.Row, error] {
+	return func(func(*event.Row, error) bool) {}
+}
+
+// Facts says that nothing has happened.
+func (s *shelf) Facts(context.Context) (*retention.Facts, error) {
+	return retention.New(&policy.Policy{}, retention.Source{}, nil), nil
 }
 
 func (s *shelf) Horizon(context.Context) (ledger.Horizon, error) { return ledger.Horizon{}, nil }
@@ -58,7 +83,6 @@ func bare(t *testing.T, change func(*Options)) *desk {
 	t.Helper()
 	d := &desk{}
 	o := d.options(t)
-	o.Rows, o.Facts = &shelf{}, &shelf{}
 	if change != nil {
 		change(&o)
 	}

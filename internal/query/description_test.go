@@ -111,6 +111,7 @@ func TestDescriptionHasEveryRoute(t *testing.T) {
 // 3.0 does not have or reads differently.
 func TestDescriptionIsEnforced(t *testing.T) {
 	doc := description(t)
+	flags := map[string]any{"request": true, "audit": false, "security": false}
 	tests := []struct {
 		name, schema string
 		value        any
@@ -120,9 +121,9 @@ func TestDescriptionIsEnforced(t *testing.T) {
 		{"a number in its place", "Instant", 1.0, false},
 		{"const", "Index", map[string]any{"service": "another", "policy": "p", "version": "v", "routes": []any{}}, false},
 		{"const kept", "Index", map[string]any{"service": "lethe query", "policy": "p", "version": "v", "routes": []any{}}, true},
-		{"oneOf: a number", "Withheld", map[string]any{"past_expiry": 3.0}, true},
-		{"oneOf: flags", "Withheld", map[string]any{"past_expiry": map[string]any{"request": true, "audit": false, "security": false}}, true},
-		{"oneOf: neither", "Withheld", map[string]any{"past_expiry": "3"}, false},
+		{"oneOf: a number", "Withheld", map[string]any{"past_expiry": 3.0, "erased": 0.0}, true},
+		{"oneOf: flags", "Withheld", map[string]any{"past_expiry": flags, "erased": flags}, true},
+		{"oneOf: neither", "Withheld", map[string]any{"past_expiry": "3", "erased": 0.0}, false},
 		{"an unknown member", "Keys", map[string]any{"keys": []any{"user:u"}, "more": 1.0}, false},
 		{"a raw e-mail as key", "Keys", map[string]any{"keys": []any{"ada@example.com"}}, false},
 	}

@@ -45,6 +45,11 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, c caller, q questi
 	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
 	defer cancel()
 
+	facts, err := s.facts(ctx)
+	if err != nil {
+		return err
+	}
+	q.filter.Visible = visible(facts, c, q.filter.Now)
 	// One row more than asked for tells whether there is a next page.
 	found, err := s.o.Rows.Events(ctx, q.filter, q.after, q.limit+1)
 	if err != nil {
@@ -56,7 +61,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, c caller, q questi
 	}
 	withheld := json.RawMessage(q.withheld)
 	if withheld == nil {
-		if withheld, err = s.withheld(ctx, q.filter, c); err != nil {
+		if withheld, err = s.withheld(ctx, q.filter, c, facts); err != nil {
 			return err
 		}
 	}

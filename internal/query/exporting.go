@@ -11,6 +11,7 @@ import (
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/export"
+	"github.com/lethe-audit/lethe/internal/retention"
 )
 
 // methodForm is how an identity may be said to have been verified: a short word.
@@ -41,7 +42,8 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request, c caller) error 
 
 	now := s.now()
 	order := export.Order{Keys: keys, Now: now, Notice: s.notice}
-	if err := s.exportHead(r.Context(), &order, c); err != nil {
+	facts, err := s.exportHead(r.Context(), &order, c)
+	if err != nil {
 		return err
 	}
 	record := consultation{action: accessExport, route: pathExport, purpose: why, caller: c, people: keys,
@@ -56,7 +58,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request, c caller) error 
 	// From here on an error reaches mux after the first byte: it cuts the connection.
 	w.WriteHeader(http.StatusOK)
 	out := &rolling{w: w, control: http.NewResponseController(w)}
-	rows := s.o.Rows.SubjectRows(r.Context(), keys, now)
+	rows := s.o.Rows.SubjectRows(r.Context(), keys, now, visible(facts, c, now))
 	return export.Write(out, order, ofTenant(rows, c.Organization), func(n uint64) error {
 		s.metrics.rows.WithLabelValues(pathExport).Add(float64(n))
 		record.extra = map[string]string{"phase": "end", "rows": strconv.FormatUint(n, 10), "identity_verified": record.extra["identity_verified"]}
@@ -64,17 +66,20 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request, c caller) error 
 	})
 }
 
-// exportHead reads what the manifest says besides the rows.
-func (s *Server) exportHead(ctx context.Context, o *export.Order, c caller) (err error) {
+// exportHead reads what the manifest says besides the rows, and what decides of them.
+func (s *Server) exportHead(ctx context.Context, o *export.Order, c caller) (facts *retention.Facts, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	if facts, err = s.facts(ctx); err != nil {
+		return nil, err
+	}
 	if o.Horizon, err = s.horizon(ctx, o.Now); err != nil {
-		return err
+		return nil, err
 	}
 	o.Withheld, err = s.withheld(ctx, event.Filter{
 		From: firstInstant, To: lastInstant, Now: o.Now, Subjects: o.Keys, Tenant: c.Organization,
-	}, c)
-	return err
+	}, c, facts)
+	return facts, err
 }
 
 // ofTenant passes on the rows of one organization; all where it is empty.

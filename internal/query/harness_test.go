@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/lethe-audit/lethe/internal/migrate"
 	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/internal/redact"
+	"github.com/lethe-audit/lethe/internal/retention"
 	"github.com/lethe-audit/lethe/internal/store"
 	"github.com/lethe-audit/lethe/schemas"
 )
@@ -39,6 +41,8 @@ type desk struct {
 	t        *testing.T
 	url      string
 	store    *store.Store // nil without an engine
+	dsn      string
+	file     string // the policy's; "": the sample
 	policy   *policy.Policy
 	keys     *redact.Keys
 	recorder *recorder
@@ -79,6 +83,7 @@ type record struct {
 		Action   string            `json:"event.action"`
 		Outcome  string            `json:"event.outcome"`
 		Actor    string            `json:"actor.type"`
+		Reason   string            `json:"event.reason"`
 		User     string            `json:"user.id"`
 		Category string            `json:"data.category"`
 		Org      string            `json:"organization.id"`
@@ -123,7 +128,7 @@ func (b *buffer) String() string {
 // options are what a desk's server is made of, without a database.
 func (d *desk) options(t *testing.T) Options {
 	t.Helper()
-	p, err := policy.Load("testdata/policy.yaml")
+	p, err := policy.Load(cmp.Or(d.file, "testdata/policy.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +157,7 @@ func (d *desk) options(t *testing.T) Options {
 	d.t, d.policy, d.keys = t, p, keys
 	d.recorder, d.log, d.registry = &recorder{}, &buffer{}, prometheus.NewRegistry()
 	return Options{
+		Rows: &shelf{}, Facts: &shelf{}, Book: &shelf{}, Requests: &shelf{},
 		Audit: d.recorder, Policy: p, Keys: keys, Tokens: tokens, Secret: bytes.Repeat([]byte{7}, 32), OpenAPI: schemas.OpenAPI,
 		TopicAge: 7 * 24 * time.Hour, Log: slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: d.registry, Addr: "127.0.0.1:0", StopTimeout: 5 * time.Second, Now: func() time.Time { return now },
@@ -161,14 +167,20 @@ func (d *desk) options(t *testing.T) Options {
 // open returns a desk on a fresh database of the real engine.
 func open(t *testing.T, change func(*Options)) *desk {
 	t.Helper()
-	d := &desk{}
+	return openUnder(t, "", change)
+}
+
+// openUnder is open with another policy file.
+func openUnder(t *testing.T, file string, change func(*Options)) *desk {
+	t.Helper()
+	d := &desk{file: file}
 	o := d.options(t)
-	dsn := embeddedtest.ClickHouse(t)
-	if err := migrate.Apply(t.Context(), migrate.Options{DSN: dsn, Policy: d.policy}); err != nil {
+	d.dsn = embeddedtest.ClickHouse(t)
+	if err := migrate.Apply(t.Context(), migrate.Options{DSN: d.dsn, Policy: d.policy}); err != nil {
 		t.Fatal(err)
 	}
 	var err error
-	if d.store, err = store.Open(t.Context(), store.Options{DSN: dsn}); err != nil {
+	if d.store, err = store.Open(t.Context(), store.Options{DSN: d.dsn}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -176,12 +188,23 @@ func open(t *testing.T, change func(*Options)) *desk {
 			t.Error(err)
 		}
 	})
-	o.Rows, o.Facts = d.store, d.store
+	o.Rows, o.Facts, o.Requests = d.store, d.store, d.store
+	o.Book = retention.NewBook(promised{d.store, d.policy}, d.policy, d.keys.Fingerprints)
 	if change != nil {
 		change(&o)
 	}
 	d.start(o)
 	return d
+}
+
+// promised gives retention the facts of the database with the policy's promises.
+type promised struct {
+	*store.Store
+	policy *policy.Policy
+}
+
+func (p promised) Promises(context.Context) ([]policy.StoredClass, error) {
+	return p.policy.Stored(), nil
 }
 
 // start makes the server and serves it until the test ends.
@@ -221,6 +244,7 @@ func (d *desk) insert(rows ...*event.Row) {
 		e.Set(event.UserID, r.Text[event.TUserID])
 		e.Set(event.PlanTier, r.Text[event.TPlanTier])
 		e.Set(event.DataCategory, r.Text[event.TDataCategory])
+		e.Set(event.OrganizationID, r.Text[event.TOrganization])
 		decision, err := d.policy.Decide(&e, r.ReceivedAt)
 		if err != nil {
 			d.t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/internal/retention"
 )
 
 // horizonAnswer is what an answer says of how much can be known at all.
@@ -78,37 +79,78 @@ func earliest(p policy.Period, now time.Time) time.Time {
 // withheld says what the filter would have found and may not show. Officers get
 // the number. Others get one flag per kind of event over everything they might
 // see: a number under a narrow filter would betray something about a person.
-func (s *Server) withheld(ctx context.Context, f event.Filter, c caller) (json.RawMessage, error) {
+func (s *Server) withheld(ctx context.Context, f event.Filter, c caller, facts *retention.Facts) (json.RawMessage, error) {
+	f.Visible = nil
 	var v any
 	if c.Role == Officer {
 		f.Kinds = orAll(f.Kinds)
-		counts, err := s.o.Rows.PastExpiry(ctx, f)
+		counts, err := s.hidden(ctx, f, nil, facts, func(r *event.Row) bool { return facts.Fate(r).Erased && !facts.Fate(r).Held })
 		if err != nil {
-			return nil, fmt.Errorf("count rows past expiry: %w", err)
+			return nil, err
 		}
-		var sum uint64
+		var sum event.Withheld
 		for _, n := range counts {
-			sum += n
+			sum.PastExpiry += n.PastExpiry
+			sum.Erased += n.Erased
 		}
-		v = map[string]uint64{"past_expiry": sum}
+		v = map[string]uint64{"past_expiry": sum.PastExpiry, "erased": sum.Erased}
 	} else {
-		counts, err := s.flags.get(c.Organization, f.Now, func() ([event.NumKinds]uint64, error) {
-			return s.o.Rows.PastExpiry(ctx, event.Filter{Kinds: event.AllKinds, From: firstInstant, To: lastInstant, Now: f.Now, Tenant: c.Organization})
+		counts, err := s.flags.get(c.Organization, f.Now, func() ([event.NumKinds]event.Withheld, error) {
+			all := event.Filter{Kinds: event.AllKinds, From: firstInstant, To: lastInstant, Now: f.Now, Tenant: c.Organization}
+			return s.hidden(ctx, all, s.leaving(), facts, func(r *event.Row) bool { return facts.Fate(r).Erased })
 		})
 		if err != nil {
-			return nil, fmt.Errorf("look for rows past expiry: %w", err)
+			return nil, err
 		}
-		kinds := map[string]bool{}
+		past, erased := map[string]bool{}, map[string]bool{}
 		for _, k := range event.Kinds {
-			kinds[k.String()] = counts[k] > 0
+			past[k.String()], erased[k.String()] = counts[k].PastExpiry > 0, counts[k].Erased > 0
 		}
-		v = map[string]map[string]bool{"past_expiry": kinds}
+		v = map[string]map[string]bool{"past_expiry": past, "erased": erased}
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode withheld: %w", err)
 	}
 	return b, nil
+}
+
+// hidden counts what the filter may not show: what the tables say themselves, and
+// the rows of erasures that no sweep has moved yet.
+func (s *Server) hidden(ctx context.Context, f event.Filter, leaving []string, facts *retention.Facts, erased func(*event.Row) bool) ([event.NumKinds]event.Withheld, error) {
+	counts, err := s.o.Rows.Withheld(ctx, f, leaving)
+	if err != nil {
+		return counts, fmt.Errorf("count what is hidden: %w", err)
+	}
+	var subjects []string
+	for _, id := range facts.Unswept() {
+		keys, err := s.o.Requests.ErasureSubjects(ctx, id)
+		if err != nil {
+			return counts, fmt.Errorf("read erasure: %w", err)
+		}
+		subjects = append(subjects, keys...)
+	}
+	if len(subjects) == 0 {
+		return counts, nil
+	}
+	more, err := s.o.Rows.Concealed(ctx, f, subjects, erased)
+	if err != nil {
+		return counts, fmt.Errorf("count what is hidden: %w", err)
+	}
+	for k, n := range more {
+		counts[k].Erased += n
+	}
+	return counts, nil
+}
+
+// leaving returns the classes whose rows only officers see once their anchor has happened.
+func (s *Server) leaving() (keys []string) {
+	for _, c := range s.o.Policy.Stored() {
+		if c.Within {
+			keys = append(keys, c.Key)
+		}
+	}
+	return keys
 }
 
 func orAll(k event.KindSet) event.KindSet {
@@ -133,10 +175,10 @@ type flags struct {
 
 type flagged struct {
 	at     time.Time
-	counts [event.NumKinds]uint64
+	counts [event.NumKinds]event.Withheld
 }
 
-func (f *flags) get(tenant string, now time.Time, read func() ([event.NumKinds]uint64, error)) ([event.NumKinds]uint64, error) {
+func (f *flags) get(tenant string, now time.Time, read func() ([event.NumKinds]event.Withheld, error)) ([event.NumKinds]event.Withheld, error) {
 	f.mu.Lock()
 	v, ok := f.known[tenant]
 	f.mu.Unlock()

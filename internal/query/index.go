@@ -29,6 +29,10 @@ var about = map[string]string{
 	pathSubjectKeys:   "the keys under which an e-mail or a session is known",
 	pathSubjectEvents: "the events a person appears in",
 	pathExport:        "all of a person's events as a ZIP for that person",
+	pathErasures:      "requests to erase somebody or something, and how far they are",
+	pathErasure:       "the receipt of an erasure",
+	pathHolds:         "what must not go, and placing a hold",
+	pathRelease:       "releasing a hold",
 	pathRetention:     "what the policy promises per class, and what ClickHouse holds",
 	pathOpenAPI:       "the description of this API",
 }

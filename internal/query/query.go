@@ -1,15 +1,15 @@
 // Package query answers privacy officers and security investigators over HTTP:
 // events by filter, a person's events, a person's export, and what retention
-// does. It authenticates callers, decides what their role and tenant may see,
+// does. It takes the requests to erase and to hold. It authenticates callers, decides what their role and tenant may see,
 // and records every consultation of personal rows before the first byte of the
 // answer leaves.
 //
 // It reads ClickHouse through small interfaces and holds no SQL; the shape of a
-// row and the archive belong to package export; it changes nothing that is
-// stored.
+// row and the archive belong to package export; what may be seen, package
+// retention decides. It changes no event that is stored.
 //
-// The route of a page: authenticate → authorize → parse → read → render in
-// memory → record the consultation, acknowledged by Kafka → send.
+// The route of a page: authenticate → authorize → parse → facts → read →
+// render in memory → record the consultation, acknowledged by Kafka → send.
 package query
 
 import (
@@ -38,9 +38,12 @@ type rows interface {
 	// Events returns at most limit rows after a position, newest first.
 	Events(ctx context.Context, f event.Filter, after *event.Position, limit int) ([]event.Row, error)
 	// SubjectRows streams a person's rows by kind and time. A row is valid until the next.
-	SubjectRows(ctx context.Context, keys []string, now time.Time) iter.Seq2[*event.Row, error]
-	// PastExpiry counts the rows of a filter that are hidden because their period is over.
-	PastExpiry(ctx context.Context, f event.Filter) ([event.NumKinds]uint64, error)
+	SubjectRows(ctx context.Context, keys []string, now time.Time, visible func(*event.Row) bool) iter.Seq2[*event.Row, error]
+	// Withheld counts the rows of a filter that are hidden because their period is over or
+	// they were erased, and those of the leaving classes that wait for their removal.
+	Withheld(ctx context.Context, f event.Filter, leaving []string) ([event.NumKinds]event.Withheld, error)
+	// Concealed counts the rows of a filter that are of the subjects and of which concealed says yes.
+	Concealed(ctx context.Context, f event.Filter, subjects []string, concealed func(*event.Row) bool) ([event.NumKinds]uint64, error)
 }
 
 // facts tells what the tables can know at all.
@@ -49,6 +52,12 @@ type facts interface {
 	ClassFacts(ctx context.Context, now time.Time) ([]event.ClassFacts, error)
 	// TTL returns the expression of each table as ClickHouse reports it.
 	TTL(ctx context.Context) (map[string]string, error)
+}
+
+// requests keeps what officers ask for.
+type requests interface {
+	erasures
+	holds
 }
 
 // auditor publishes consultation records.
@@ -60,12 +69,15 @@ type auditor interface {
 
 // Options are what a Server needs. All are required but those that say so.
 type Options struct {
-	Rows   rows
-	Facts  facts
-	Audit  auditor
-	Policy *policy.Policy
-	Keys   *redact.Keys
-	Tokens *Tokens
+	Rows  rows
+	Facts facts
+	Book  book
+	Audit auditor
+	// Requests is where erasures and holds are kept.
+	Requests requests
+	Policy   *policy.Policy
+	Keys     *redact.Keys
+	Tokens   *Tokens
 	// Secret, of at least 32 bytes, is what the key of the cursors is derived
 	// from. Query services that answer for each other MUST have the same.
 	Secret []byte
@@ -114,8 +126,8 @@ const queryTimeout = 30 * time.Second
 // read that cannot be recorded.
 func New(o Options) (*Server, error) {
 	switch {
-	case o.Rows == nil, o.Facts == nil, o.Audit == nil, o.Policy == nil, o.Keys == nil, o.Tokens == nil, o.Log == nil, o.Metrics == nil:
-		return nil, errors.New("new query server: Rows, Facts, Audit, Policy, Keys, Tokens, Log and Metrics are required")
+	case o.Rows == nil, o.Facts == nil, o.Book == nil, o.Audit == nil, o.Requests == nil, o.Policy == nil, o.Keys == nil, o.Tokens == nil, o.Log == nil, o.Metrics == nil:
+		return nil, errors.New("new query server: Rows, Facts, Book, Audit, Requests, Policy, Keys, Tokens, Log and Metrics are required")
 	case len(o.OpenAPI) == 0:
 		return nil, errors.New("new query server: OpenAPI is required")
 	}

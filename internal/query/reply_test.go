@@ -104,6 +104,10 @@ func routeOf(path string) string {
 	switch parts := strings.Split(path, "/"); {
 	case len(parts) == 5 && parts[1] == "v1" && parts[2] == "subjects":
 		return "/v1/subjects/{key}/" + parts[4]
+	case len(parts) == 4 && parts[2] == "erasures":
+		return pathErasure
+	case len(parts) == 5 && parts[2] == "holds":
+		return pathRelease
 	default:
 		return path
 	}

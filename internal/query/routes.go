@@ -25,6 +25,10 @@ const (
 	pathSubjectKeys   = "/v1/subject-keys"
 	pathSubjectEvents = "/v1/subjects/{key}/events"
 	pathExport        = "/v1/subjects/{key}/export"
+	pathErasures      = "/v1/erasures"
+	pathErasure       = "/v1/erasures/{id}"
+	pathHolds         = "/v1/holds"
+	pathRelease       = "/v1/holds/{id}/release"
 	pathRetention     = "/v1/retention"
 	pathOpenAPI       = "/openapi.yaml"
 	pathIndex         = "/{$}"
@@ -40,6 +44,12 @@ func (s *Server) routes() []route {
 		{http.MethodPost, pathSubjectKeys, readers, s.subjectKeys},
 		{http.MethodGet, pathSubjectEvents, readers, s.subjectEvents},
 		{http.MethodGet, pathExport, []Role{Officer}, s.export},
+		{http.MethodPost, pathErasures, []Role{Officer}, s.erase},
+		{http.MethodGet, pathErasures, []Role{Officer}, s.erasures},
+		{http.MethodGet, pathErasure, []Role{Officer}, s.erasure},
+		{http.MethodPost, pathHolds, []Role{Officer}, s.hold},
+		{http.MethodGet, pathHolds, []Role{Officer}, s.holds},
+		{http.MethodPost, pathRelease, []Role{Officer}, s.release},
 		{http.MethodGet, pathRetention, allRoles, s.retention},
 		{http.MethodGet, pathOpenAPI, nil, s.openAPI},
 		{http.MethodGet, pathIndex, nil, s.index},
@@ -48,13 +58,20 @@ func (s *Server) routes() []route {
 
 func (s *Server) mux() http.Handler {
 	m := http.NewServeMux()
+	allowed := map[string]string{}
 	for _, r := range s.routes() {
 		m.Handle(r.method+" "+r.path, s.wrap(r))
-		allow := r.method
-		if allow == http.MethodGet {
-			allow = "GET, HEAD"
+		methods := r.method
+		if methods == http.MethodGet {
+			methods = "GET, HEAD"
 		}
-		m.Handle(r.path, s.wrap(route{path: r.path, handle: func(http.ResponseWriter, *http.Request, caller) error {
+		if before := allowed[r.path]; before != "" {
+			methods = before + ", " + methods
+		}
+		allowed[r.path] = methods
+	}
+	for path, allow := range allowed {
+		m.Handle(path, s.wrap(route{path: path, handle: func(http.ResponseWriter, *http.Request, caller) error {
 			return &problem{problemType: errMethod, detail: "Allowed: " + allow + ".", allow: allow}
 		}}))
 	}

@@ -131,7 +131,7 @@ func TestStopWaits(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	d := &desk{}
 	o := d.options(t)
-	o.Rows, o.Facts = &shelf{during: func() { close(entered); <-release }}, &shelf{}
+	o.Rows = &shelf{during: func() { close(entered); <-release }}
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -245,6 +245,8 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		{"a policy without a class for consultation records", func(o *Options) { o.Policy = &policy.Policy{} }, "consultation records"},
 		{"no auditor", func(o *Options) { o.Audit = nil }, "required"},
+		{"no book of facts", func(o *Options) { o.Book = nil }, "required"},
+		{"no place for requests", func(o *Options) { o.Requests = nil }, "required"},
 		{"no tokens", func(o *Options) { o.Tokens = nil }, "required"},
 		{"no description", func(o *Options) { o.OpenAPI = nil }, "OpenAPI"},
 		{"a short secret", func(o *Options) { o.Secret = []byte("short") }, "32"},
@@ -253,7 +255,6 @@ func TestNewRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := &desk{}
 			o := d.options(t)
-			o.Rows, o.Facts = &shelf{}, &shelf{}
 			tt.change(&o)
 			if _, err := New(o); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want an error about %q", err, tt.want)

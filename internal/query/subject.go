@@ -2,16 +2,10 @@ package query
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
-	"mime"
 	"net/http"
 	"regexp"
 	"strings"
 )
-
-// maxBody bounds the body of a request, in bytes.
-const maxBody = 8 << 10
 
 var hashForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,16}:[0-9a-f]{32}$`)
 
@@ -50,25 +44,12 @@ func pathKey(r *http.Request) ([]string, error) {
 // subjectKeys answers the keys under which rows know an e-mail or a session.
 // It reads no row, so that it is no consultation.
 func (s *Server) subjectKeys(w http.ResponseWriter, r *http.Request, _ caller) error {
-	if r.URL.RawQuery != "" {
-		return errBadRequest.because("What identifies a person goes into the body, not into the URL.")
-	}
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return errMediaType.because("Send Content-Type: application/json.")
-	}
 	var body struct {
 		Email   string `json:"email"`
 		Session string `json:"session"`
 	}
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(&body)
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return errBodyTooLarge.because("At most 8 KiB.")
-	case err != nil || dec.Decode(new(any)) != io.EOF:
-		return errBadRequest.because(`The body must be one object: {"email": "…"}, {"session": "…"} or both.`)
+	if err := decode(w, r, &body, `The body must be one object: {"email": "…"}, {"session": "…"} or both.`); err != nil {
+		return err
 	}
 	keys := []string{}
 	for _, h := range s.o.Keys.Email(body.Email) {
@@ -86,12 +67,15 @@ func (s *Server) subjectKeys(w http.ResponseWriter, r *http.Request, _ caller) e
 }
 
 // sendJSON sends a small answer that holds no row.
-func sendJSON(w http.ResponseWriter, v any) error {
+func sendJSON(w http.ResponseWriter, v any) error { return sendStatus(w, http.StatusOK, v) }
+
+func sendStatus(w http.ResponseWriter, status int, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
 	w.Write(append(b, '\n'))
 	return nil
 }

@@ -59,6 +59,8 @@ func (c *cache[V]) put(key [2]uint64, value V) {
 const (
 	hashSets  = 15 // 2^17 e-mails and as many sessions, 4 MiB each
 	agentSets = 13 // 2^15 user agents, 2 MiB and the strings
+
+	fingerprintSets = 11 // 2^13 subjects, 0.5 MiB and the hashes
 )
 
 // hashes remembers the keyed hashes of one kind of value.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 const (
@@ -28,7 +29,12 @@ const (
 // Keys are the live keys of the keyed hashes. The first one writes; all of them
 // look up, so that a key can be replaced without losing the rows it wrote. Keys
 // are safe for concurrent use and never print.
-type Keys struct{ keys []key }
+type Keys struct {
+	keys []key
+
+	mu    sync.Mutex
+	known cache[[]string] // of Fingerprints
+}
 
 type key struct {
 	id           string
@@ -164,10 +170,24 @@ func (k *Keys) Session(raw string) []string {
 	return k.all(domainSession, raw)
 }
 
-// Fingerprints returns "<key id>:<hash>" of a subject key, or of the name of what
-// was erased, under every live key, the writing one first. It is how an erasure is
-// remembered without the person.
-func (k *Keys) Fingerprints(subject string) []string { return k.all(domainSubject, subject) }
+// Fingerprints returns "<key id>:<hash>" of what a row can be found by, such as
+// "user:u_42" or "workspace:w_7", under every live key, the writing one first: it
+// recognises an erased subject and names nobody. The last ones are remembered, because
+// the rows of an answer share their subjects. The caller MUST NOT change the slice.
+func (k *Keys) Fingerprints(subject string) []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.known.sets == nil {
+		k.known = newCache[[]string](fingerprintSets)
+	}
+	at := k.known.text(subject)
+	if found := k.known.find(at); found != nil {
+		return *found
+	}
+	all := k.all(domainSubject, subject)
+	k.known.put(at, all)
+	return all
+}
 
 // Digest returns "<key id>:<hash>" of a record that could not be decoded, under
 // the writing key: it recognises the record again and tells nothing about it.

@@ -78,19 +78,36 @@ func TestKeysAreHMAC(t *testing.T) {
 
 func TestKeysSeparateDomains(t *testing.T) {
 	k := mustKeys(t, "k1="+secretA+",k2="+secretB)
-	got := slices.Concat(k.Email("x"), k.Session("x"), []string{k.Digest([]byte("x"))})
-	if len(got) != 5 || !strings.HasPrefix(got[0], "k1:") || !strings.HasPrefix(got[1], "k2:") || !strings.HasPrefix(got[4], "k1:") {
+	got := slices.Concat(k.Email("x"), k.Session("x"), []string{k.Digest([]byte("x"))}, k.Fingerprints("x"))
+	if len(got) != 7 || !strings.HasPrefix(got[0], "k1:") || !strings.HasPrefix(got[1], "k2:") || !strings.HasPrefix(got[4], "k1:") {
 		t.Fatalf("hashes %q", got)
 	}
 	for i := range got {
 		_, got[i], _ = strings.Cut(got[i], ":")
 	}
 	slices.Sort(got)
-	if len(slices.Compact(got)) != 5 {
+	if len(slices.Compact(got)) != 7 {
 		t.Errorf("equal hashes in different domains: %q", got)
 	}
 	if k.Email(" ") != nil || k.Session("") != nil {
 		t.Error("nothing has a hash")
+	}
+}
+
+// TestFingerprintsAreRemembered asks for more subjects than are remembered, twice.
+func TestFingerprintsAreRemembered(t *testing.T) {
+	k, fresh := mustKeys(t, "k1="+secretA+",k2="+secretB), mustKeys(t, "k2="+secretB+",k1="+secretA)
+	first := k.Fingerprints("user:u_0")
+	if again := k.Fingerprints("user:u_0"); &first[0] != &again[0] {
+		t.Error("the same subject is hashed twice")
+	}
+	for i := range 3 * ways << fingerprintSets / 2 {
+		subject := fmt.Sprintf("user:u_%d", i%(ways<<fingerprintSets))
+		got, want := k.Fingerprints(subject), fresh.all(domainSubject, subject)
+		slices.Reverse(want)
+		if !slices.Equal(got, want) {
+			t.Fatalf("%s: got %q, want %q", subject, got, want)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ package retention
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -30,6 +31,7 @@ type Facts struct {
 	erased   map[string]time.Time    // by hash: until when
 	latest   time.Time               // of erased
 	held     map[string]bool
+	unswept  []string // ids of erasures
 }
 
 // Source is all that Facts are made from.
@@ -65,13 +67,9 @@ func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts 
 		slices.SortFunc(list, inOrder)
 	}
 	for _, e := range s.Erasures {
-		for _, h := range e.Hashes {
-			if e.Until.After(f.erased[h]) {
-				f.erased[h] = e.Until
-			}
-		}
-		if e.Until.After(f.latest) {
-			f.latest = e.Until
+		f.erase(e)
+		if e.State == event.ErasureRequested {
+			f.unswept = append(f.unswept, e.ID)
 		}
 	}
 	for _, h := range s.Holds {
@@ -83,6 +81,26 @@ func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts 
 	}
 	return f
 }
+
+func (f *Facts) erase(e event.Erasure) {
+	for _, h := range e.Hashes {
+		if e.Until.After(f.erased[h]) {
+			f.erased[h] = e.Until
+		}
+	}
+	f.latest = later(f.latest, e.Until)
+}
+
+// With returns the facts as they will be after one more erasure.
+func (f *Facts) With(e event.Erasure) *Facts {
+	with := *f
+	with.erased = maps.Clone(f.erased)
+	with.erase(e)
+	return &with
+}
+
+// Unswept returns the ids of the erasures whose rows no sweep has moved yet.
+func (f *Facts) Unswept() []string { return f.unswept }
 
 // inOrder sorts by time. At one instant a deletion stands before the restoration
 // that clears it: in doubt a row stays.

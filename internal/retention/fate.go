@@ -51,9 +51,6 @@ func (f Fate) Visible(now time.Time, officer bool) bool {
 	return !f.Hidden && !f.Erased && now.Before(f.Readable)
 }
 
-// erasedAt is the expiry of an erased row: long past.
-const erasedAt = 1
-
 // Fate decides what becomes of a row. Of the row it reads the class, the instant
 // it is retained from, when it occurred, its people, and what it belongs to.
 func (f *Facts) Fate(r *event.Row) Fate {
@@ -83,7 +80,7 @@ func (f *Facts) Fate(r *event.Row) Fate {
 		switch {
 		case p.Erasable:
 			fate.Erased = true
-			sooner(time.Unix(erasedAt, 0).UTC(), ByErasure)
+			sooner(time.Unix(event.ErasedOverride, 0).UTC(), ByErasure)
 		default:
 			fate.Hidden = true
 			fate.Cause = ByStatute

@@ -113,7 +113,7 @@ func TestServerErrors(t *testing.T) {
 	defer small.Close()
 	_, err = small.Events(ctx, f, nil, 10)
 	check("rows over the bound", err, false, true)
-	_, err = small.PastExpiry(ctx, f)
+	_, err = small.Withheld(ctx, f, nil)
 	check("count over the bound", err, false, true)
 
 	stopped, cancel := context.WithCancel(ctx)

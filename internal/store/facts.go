@@ -6,20 +6,63 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
+
 	"github.com/lethe-audit/lethe/internal/event"
 )
 
-// PastExpiry counts, per kind, the events that match the filter and whose
-// expiry has passed, but which ClickHouse has not yet removed. Readers never see them.
-func (s *Store) PastExpiry(ctx context.Context, f event.Filter) (counts [event.NumKinds]uint64, err error) {
+// Withheld counts, per kind, the events that match the filter and whose expiry has
+// passed, or that were erased, but which ClickHouse has not yet removed. Readers
+// never see them. As erased also count the rows of the leaving classes whose expiry
+// was moved: they wait for it where few may see them.
+func (s *Store) Withheld(ctx context.Context, f event.Filter, leaving []string) (counts [event.NumKinds]event.Withheld, err error) {
+	const distinct = "uniqExactIf(source, id, occurred_at, "
 	for _, kind := range event.Kinds {
 		q, ok := read(f, kind, expired)
 		if !ok {
 			continue
 		}
-		text := q.text("uniqExact(source, id, occurred_at)", kind, "")
-		if err := s.conn.QueryRow(s.bounded(ctx, nil), text, q.params...).Scan(&counts[kind]); err != nil {
+		n := &counts[kind]
+		text := q.text(distinct+"expires_override != {erased:UInt32}), "+distinct+"expires_override = {erased:UInt32})", kind, "")
+		q.bind("erased", strconv.Itoa(event.ErasedOverride))
+		if err := s.conn.QueryRow(s.bounded(ctx, nil), text, q.params...).Scan(&n.PastExpiry, &n.Erased); err != nil {
 			return counts, wrap("count expired", err)
+		}
+		if len(leaving) == 0 {
+			continue
+		}
+		q, _ = read(f, kind, readable)
+		q.add("retention_class IN {leaving:Array(String)} AND expires_override > 0 AND expires_override < {sentinel:UInt32}")
+		q.params = append(q.params, clickhouse.Named("leaving", leaving))
+		q.bind("sentinel", strconv.Itoa(sentinel))
+		var waiting uint64
+		if err := s.conn.QueryRow(s.bounded(ctx, nil), q.text(distinct+"true)", kind, ""), q.params...).Scan(&waiting); err != nil {
+			return counts, wrap("count leaving", err)
+		}
+		n.Erased += waiting
+	}
+	return counts, nil
+}
+
+// Concealed counts, per kind, the events of the subjects that match the filter, that
+// have not expired, and of which concealed says yes.
+func (s *Store) Concealed(ctx context.Context, f event.Filter, subjects []string, concealed func(*event.Row) bool) (counts [event.NumKinds]uint64, err error) {
+	for _, kind := range event.Kinds {
+		q, ok := read(f, kind, readable)
+		if !ok {
+			continue
+		}
+		q.of(subjects)
+		var last *event.Row
+		err := s.each(ctx, kind, q.text(selected[kind], kind, " ORDER BY occurred_at, source, id"), q.params, nil, func(r *event.Row) bool {
+			if (last == nil || !same(last, r)) && concealed(r) {
+				counts[kind]++
+			}
+			last = r
+			return true
+		})
+		if err != nil {
+			return counts, wrap("count concealed", err)
 		}
 	}
 	return counts, nil

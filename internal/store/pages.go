@@ -19,8 +19,8 @@ const firstWindow = 24 * time.Hour
 
 // Events returns up to limit rows that match the filter and come after the
 // position, newest first, then by kind, source and id: fewer only when there are
-// no more. Each event is returned once, however often it was delivered. f.From
-// and f.To MUST be set.
+// no more. Each event is returned once, however often it was delivered, and none
+// that f.Visible refuses. f.From and f.To MUST be set.
 //
 // An error that answers true to TooLarge says that the filter asks for more than
 // one query may cost.
@@ -30,6 +30,8 @@ func (s *Store) Events(ctx context.Context, f event.Filter, after *event.Positio
 	if after != nil && after.OccurredAt.Before(to) {
 		to = after.OccurredAt.Add(time.Millisecond)
 	}
+	// Where rows are refused the steps get longer, so that many of them cost few queries.
+	length := limit
 	for width := firstWindow; len(page) < limit && f.From.Before(to); width *= 4 {
 		step := f
 		step.To = to
@@ -37,7 +39,7 @@ func (s *Store) Events(ctx context.Context, f event.Filter, after *event.Positio
 			step.From = from
 		}
 		for len(page) < limit {
-			rows, end, err := s.step(ctx, step, after, limit-len(page))
+			rows, end, err := s.step(ctx, step, after, max(length, limit)-len(page))
 			if err != nil {
 				return nil, wrap("read events", err)
 			}
@@ -46,33 +48,37 @@ func (s *Store) Events(ctx context.Context, f event.Filter, after *event.Positio
 				break
 			}
 			after = end
+			length = min(2*length, longestStep)
 		}
 		to = step.From
 	}
-	return page, nil
+	return page[:min(len(page), limit)], nil
 }
 
-// step reads one window of the walk: the next rows of all kinds, merged. end is
-// not nil when there may be more rows in the window, after it.
+// longestStep is the most rows that one query of a walk reads of a kind.
+const longestStep = 8192
+
+// step reads one window of the walk: of each kind the next rows, at most limit,
+// those that may be seen, merged. end is not nil when there may be more rows in the
+// window, after it.
 func (s *Store) step(ctx context.Context, f event.Filter, after *event.Position, limit int) (rows []event.Row, end *event.Position, err error) {
 	var found [event.NumKinds][]event.Row
+	var last [event.NumKinds]*event.Position
 	group, ctx := errgroup.WithContext(ctx)
 	for _, kind := range event.Kinds {
 		group.Go(func() error {
 			var err error
-			found[kind], err = s.newest(ctx, f, kind, after, limit)
+			found[kind], last[kind], err = s.newest(ctx, f, kind, after, limit)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, nil, err
 	}
-	for _, list := range found {
-		if len(list) == limit {
-			// This kind may go on: nothing after its last row is certain.
-			if p := position(&list[limit-1]); end == nil || before(p, *end) {
-				end = &p
-			}
+	for kind, list := range found {
+		// A kind that may go on: nothing after the last row that was read is certain.
+		if p := last[kind]; p != nil && (end == nil || before(*p, *end)) {
+			end = p
 		}
 		rows = append(rows, list...)
 	}
@@ -85,17 +91,16 @@ func (s *Store) step(ctx context.Context, f event.Filter, after *event.Position,
 		}
 		rows = rows[:cut]
 	}
-	if len(rows) > limit {
-		rows = rows[:limit]
-	}
 	return rows, end, nil
 }
 
-// newest reads the first rows of one kind after the position, repeats included.
-func (s *Store) newest(ctx context.Context, f event.Filter, kind event.Kind, after *event.Position, limit int) ([]event.Row, error) {
+// newest reads the first rows of one kind after the position, repeats included,
+// and returns those that may be seen. last is where the reading stopped, whether
+// or not that row may be; nil: at the end.
+func (s *Store) newest(ctx context.Context, f event.Filter, kind event.Kind, after *event.Position, limit int) (list []event.Row, last *event.Position, err error) {
 	q, ok := read(f, kind, readable)
 	if !ok {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if after != nil {
 		q.bind("after", millis(after.OccurredAt))
@@ -113,12 +118,18 @@ func (s *Store) newest(ctx context.Context, f event.Filter, kind event.Kind, aft
 	}
 	q.bind("limit", strconv.Itoa(limit))
 	text := q.text(selected[kind], kind, " ORDER BY occurred_at DESC, source, id, received_at, src_topic, src_partition, src_offset LIMIT {limit:UInt64}")
-	var list []event.Row
-	err := s.each(ctx, kind, text, q.params, nil, func(r *event.Row) bool {
-		list = append(list, *r)
+	n := 0
+	err = s.each(ctx, kind, text, q.params, nil, func(r *event.Row) bool {
+		if n++; n == limit {
+			p := position(r)
+			last = &p
+		}
+		if f.Visible == nil || f.Visible(r) {
+			list = append(list, *r)
+		}
 		return true
 	})
-	return list, err
+	return list, last, err
 }
 
 // each runs a SELECT of a row's columns and hands over the rows until do says no.

@@ -11,11 +11,12 @@ import (
 	"github.com/lethe-audit/lethe/internal/event"
 )
 
-// SubjectRows returns every readable row that has any of the subject keys, in
-// order of kind and time, each event once. Rows are streamed: memory does not
+// SubjectRows returns every readable row that has any of the subject keys and that
+// visible does not refuse, in order of kind and time, each event once. visible may
+// be nil and is called by several goroutines. Rows are streamed: memory does not
 // grow with their number. After an error there are no more rows, and those before
 // it are not all.
-func (s *Store) SubjectRows(ctx context.Context, keys []string, now time.Time) iter.Seq2[*event.Row, error] {
+func (s *Store) SubjectRows(ctx context.Context, keys []string, now time.Time, visible func(*event.Row) bool) iter.Seq2[*event.Row, error] {
 	return func(yield func(*event.Row, error) bool) {
 		if len(keys) == 0 {
 			return
@@ -32,7 +33,7 @@ func (s *Store) SubjectRows(ctx context.Context, keys []string, now time.Time) i
 			reading.Go(func() {
 				defer close(a.done)
 				a.read(ctx, func(ctx context.Context, do func(*event.Row) bool) error {
-					return s.subject(ctx, kind, keys, now, do)
+					return s.subject(ctx, kind, keys, now, visible, do)
 				})
 			})
 		}
@@ -48,7 +49,7 @@ func (s *Store) SubjectRows(ctx context.Context, keys []string, now time.Time) i
 			}
 			var err error
 			if a := &ahead[kind]; !a.ended() {
-				err = s.subject(ctx, kind, keys, now, do)
+				err = s.subject(ctx, kind, keys, now, visible, do)
 			} else if err = a.err; err == nil {
 				for _, r := range a.rows {
 					if !do(r) {
@@ -67,11 +68,13 @@ func (s *Store) SubjectRows(ctx context.Context, keys []string, now time.Time) i
 	}
 }
 
-// subject hands over one kind's rows of a person, repeats included.
-func (s *Store) subject(ctx context.Context, kind event.Kind, keys []string, now time.Time, do func(*event.Row) bool) error {
+// subject hands over one kind's rows of a person that may be seen, repeats included.
+func (s *Store) subject(ctx context.Context, kind event.Kind, keys []string, now time.Time, visible, do func(*event.Row) bool) error {
 	q, _ := read(event.Filter{Subjects: keys, Now: now}, kind, readable)
 	text := q.text(selected[kind], kind, " ORDER BY occurred_at, source, id, received_at, src_topic, src_partition, src_offset")
-	return s.each(ctx, kind, text, q.params, streamed, do)
+	return s.each(ctx, kind, text, q.params, streamed, func(r *event.Row) bool {
+		return visible != nil && !visible(r) || do(r)
+	})
 }
 
 // lookahead reads a kind while another one is handed over: planning a query takes

@@ -1,0 +1,137 @@
+package query
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/lethe-audit/lethe/internal/event"
+)
+
+const infratrace = "../../schemas/policies/infratrace.yaml"
+
+// TestDeletedAccountIsForOfficers is R3 for "within": from the deletion on only
+// officers see the rows, at the end nobody. The engine has moved nothing.
+func TestDeletedAccountIsForOfficers(t *testing.T) {
+	clock := now
+	d := openUnder(t, infratrace, func(o *Options) { o.Now = func() time.Time { return clock } })
+	moved := row(event.Security, "moved", "u_1", "org_1", time.Minute)
+	moved.ExpiresOverride = uint32(now.Add(29*24*time.Hour - time.Minute).Unix()) // as the sweep leaves it
+	team := row(event.Audit, "team", "u_2", "org_1", time.Minute)
+	team.Owners, team.SubjectKeys = []string{"u_1"}, append(team.SubjectKeys, "user:u_1")
+	d.insert(row(event.Request, "mine", "u_1", "org_1", time.Minute), moved, team, row(event.Request, "other", "u_2", "org_1", time.Minute))
+	path := "/v1/events?from=" + now.Add(-time.Hour).Format(time.RFC3339) + "&"
+	look := func(when, officer, investigator string) {
+		t.Helper()
+		for as, want := range map[string]string{"officer": officer, "investigator": investigator} {
+			if got := d.shown(as, path); got != want {
+				t.Errorf("%s as %s: got %q, want %q", when, as, got, want)
+			}
+		}
+	}
+	look("before", "mine moved other team", "mine moved other team")
+	deleted := event.Fact{Subject: "user:u_1", Action: "account.deleted", OccurredAt: now.Add(-time.Second), ReceivedAt: now, Source: "/svc/api", ID: "1", ForgetAt: now.AddDate(1, 0, 0)}
+	if err := d.store.WriteFacts(t.Context(), []event.Fact{deleted}); err != nil {
+		t.Fatal(err)
+	}
+	look("deleted", "mine moved other team", "other")
+	for as, want := range map[string]any{"officer": 0.0, "investigator": true} {
+		erased := d.get(as, path).page(t).Withheld["erased"]
+		if flags, ok := erased.(map[string]any); ok {
+			erased = flags["security"]
+		}
+		if erased != want {
+			t.Errorf("withheld as %s: got %v, want %v", as, erased, want)
+		}
+	}
+	end := deleted.OccurredAt.Truncate(time.Second).AddDate(0, 0, 30).Add(-d.policy.Grace)
+	clock = end.Add(-time.Minute - time.Second)
+	look("before the end", "mine moved other team", "other")
+	clock = end
+	look("at the end", "other", "other")
+
+	restored := event.Fact{Subject: "user:u_1", Action: "account.restored", OccurredAt: now, ReceivedAt: now, Source: "/svc/api", ID: "2", ForgetAt: now.AddDate(1, 0, 0)}
+	if err := d.store.WriteFacts(t.Context(), []event.Fact{restored}); err != nil {
+		t.Fatal(err)
+	}
+	clock = now.Add(time.Minute)
+	look("restored", "mine moved other team", "mine moved other team")
+}
+
+// TestStatuteKeepsForOfficers erases a person of whom a law keeps a row.
+func TestStatuteKeepsForOfficers(t *testing.T) {
+	d := openUnder(t, infratrace, nil)
+	bill := row(event.Audit, "bill", "u_1", "org_1", time.Minute)
+	bill.Text[event.TAction] = "billing.paid"
+	d.insert(bill, row(event.Request, "mine", "u_1", "org_1", time.Minute))
+	e := d.erasing(`{"subjects":["user:u_1"]}`)
+	if *e.Expected != (expected{Erase: 1, Statute: 1, Complete: true}) || *e.KeptReason != "statute" || len(e.Notes) != 1 {
+		t.Errorf("got %+v, %+v", e, e.Expected)
+	}
+	if got := d.shown("officer", "/v1/events?"); got != "bill" {
+		t.Errorf("officer: got %q, want the row that a law keeps", got)
+	}
+	if got := d.shown("investigator", "/v1/events?"); got != "" {
+		t.Errorf("investigator: got %q, want nothing", got)
+	}
+}
+
+// TestRightNotOffered erases under a policy whose text does not offer it.
+func TestRightNotOffered(t *testing.T) {
+	d := open(t, func(o *Options) {
+		p := *o.Policy
+		p.Rights = []string{"access"}
+		o.Policy = &p
+	})
+	e := d.erasing(`{"project":"p_1"}`)
+	if *e.Offered || len(e.Notes) != 1 || !strings.Contains(e.Notes[0], "does not offer") {
+		t.Errorf("got %+v", e)
+	}
+}
+
+// TestNothingIsShownWithoutFacts takes the table of erasures away while there is one.
+func TestNothingIsShownWithoutFacts(t *testing.T) {
+	d := open(t, nil)
+	d.insert(row(event.Request, "mine", "u_1", "org_1", time.Minute), row(event.Request, "other", "u_2", "org_1", time.Minute))
+	d.erasing(`{"subjects":["user:u_1"]}`)
+	options, err := clickhouse.ParseDSN(d.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := clickhouse.Open(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	paths := []string{"/v1/events", "/v1/subjects/user:u_2/events", "/v1/subjects/user:u_2/export"}
+	look := func(status int, problem string) {
+		t.Helper()
+		for _, path := range paths {
+			if a := d.get("officer", path, granted...); a.status != status || a.problem() != problem {
+				t.Errorf("%s: got %d %.200s, want %d", path, a.status, a.body, status)
+			}
+		}
+	}
+	look(http.StatusOK, "")
+	if err := conn.Exec(t.Context(), "RENAME TABLE erasures TO away"); err != nil {
+		t.Fatal(err)
+	}
+	d.recorder.take(t)
+	look(http.StatusServiceUnavailable, "storage_unavailable")
+	if got := d.recorder.take(t); len(got) != 0 {
+		t.Errorf("got %d records of consultations that did not happen", len(got))
+	}
+	if a := d.ask(http.MethodPost, "officer", "/v1/erasures", `{"project":"p"}`); a.problem() != "storage_unavailable" {
+		t.Errorf("erase: got %d %s", a.status, a.body)
+	}
+	if err := conn.Exec(t.Context(), "RENAME TABLE away TO erasures"); err != nil {
+		t.Fatal(err)
+	}
+	look(http.StatusOK, "")
+	if got := d.shown("officer", "/v1/events?"); got != "other" {
+		t.Errorf("got %q, want the other", got)
+	}
+}
