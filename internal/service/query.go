@@ -109,7 +109,7 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 		return nil
 	})
 	server, err := query.New(query.Options{
-		Rows: db, Facts: db, Requests: db, Book: retention.NewBook(facts{db, p}, p, keys.Fingerprints), Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
+		Rows: db, Facts: db, Requests: db, Book: retention.NewBook(facts{db}, p, keys.Fingerprints), Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
 		Policy: p, Keys: keys, Tokens: tokens, Secret: secret,
 		OpenAPI: schemas.OpenAPI, TopicAge: topicAge, DeadLetterAge: deadAge,
 		Log: log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, Certificate: certificate,

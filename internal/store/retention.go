@@ -23,7 +23,7 @@ import (
 func (s *Store) FactsVersion(ctx context.Context) (version string, err error) {
 	var parts uint64
 	err = s.conn.QueryRow(s.bounded(ctx, nil), `SELECT toString(sumWithOverflow(cityHash64(table, name))), count() FROM system.parts
-		WHERE database = currentDatabase() AND table IN ('anchors', 'erasures', 'holds', 'retention_classes') AND active`).Scan(&version, &parts)
+		WHERE database = currentDatabase() AND table IN ('anchors', 'erasures', 'holds', 'retention_classes', 'retention_shortenings') AND active`).Scan(&version, &parts)
 	if err == nil && parts == 0 {
 		// There are always promises: who may not see the parts would see no change either.
 		err = errors.New("the parts of the tables are not shown")
