@@ -215,7 +215,7 @@ func (c *class) store(section func(path string) string) []StoredClass {
 			s.Key += "/" + s.Tier
 		}
 		s.Key += "@" + promise
-		s.Bucket = s.Period.unit()
+		s.Bucket = s.Period.Unit()
 		v := variants{free: &s, anchored: &s}
 		out = append(out, s)
 		if c.sooner != nil {

@@ -72,6 +72,7 @@ type Policy struct {
 	content map[event.Attr][]string
 	rules   [event.NumKinds][]rule
 	stored  []StoredClass
+	listed  []Rule
 }
 
 // Regions says where data may lie, as the text puts it. All empty: it is silent.
