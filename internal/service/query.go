@@ -95,7 +95,7 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 	var topics []budget.Topic
 	if cfg.TopicBudget != budget.Off {
 		asking, cancel := context.WithTimeout(ctx, settingsTimeout)
-		topics, err = budget.Read(asking, cfg.Kafka.Brokers, transport, cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity, cfg.Kafka.TopicDead)
+		topics, err = budget.Read(asking, cfg.Kafka.Brokers, transport, topicNames(cfg.Kafka)...)
 		cancel()
 		if err != nil {
 			log.Warn("exports will say that the greatest age of data in topics is unknown", "error", publish.Diagnose(err))

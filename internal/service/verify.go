@@ -22,23 +22,32 @@ func Verify(ctx context.Context, cfg config.Ingest, full bool, seed uint64, out 
 	if err != nil {
 		return false, err
 	}
-	survey, end, err := survey(ctx, cfg)
-	if err != nil {
-		return false, err
-	}
-	defer end()
 	db, err := open(ctx, cfg.ClickHouse)
 	if err != nil {
 		return false, err
 	}
 	defer db.Close()
-	classes, err := db.Classes(ctx)
+	report, err := verifyLedger(ctx, cfg, p, db, full, seed)
 	if err != nil {
 		return false, err
 	}
+	return report.OK(), report.Print(out)
+}
+
+// verifyLedger holds the ledger against Kafka and the rows.
+func verifyLedger(ctx context.Context, cfg config.Ingest, p *policy.Policy, db *store.Store, full bool, seed uint64) (*verify.Report, error) {
+	survey, end, err := survey(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	classes, err := registered(ctx, db)
+	if err != nil {
+		return nil, err
+	}
 	periods := make(map[string]policy.Period, len(classes))
 	for _, c := range classes {
-		periods[c.Retention] = policy.Period{Months: c.Months, Days: c.Days, Sentinel: c.Sentinel}
+		periods[c.Key] = c.Period
 	}
 	report, err := verify.Run(ctx, verify.Options{
 		Ledger: db, Rows: db, Stamps: db, Kafka: survey, Grace: p.Grace, Now: time.Now, Full: full, Seed: seed,
@@ -50,10 +59,24 @@ func Verify(ctx context.Context, cfg config.Ingest, full bool, seed uint64, out 
 		},
 	})
 	if err != nil {
-		return false, fmt.Errorf("verify: %w", err)
+		return nil, fmt.Errorf("verify: %w", err)
 	}
-	return report.OK(), report.Print(out)
+	return report, nil
 }
+
+// registered are the classes that any policy file has ever stored.
+func registered(ctx context.Context, db *store.Store) ([]policy.StoredClass, error) {
+	classes, err := db.Classes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]policy.StoredClass, len(classes))
+	for i, c := range classes {
+		all[i] = policy.StoredClass{Key: c.Retention, Period: policy.Period{Months: c.Months, Days: c.Days, Sentinel: c.Sentinel}}
+	}
+	return all, nil
+}
+
 
 // survey looks at the topics and the group of these settings. The caller calls end.
 func survey(ctx context.Context, cfg config.Ingest) (s *ingest.Survey, end func(), err error) {
