@@ -15,7 +15,7 @@ import (
 func (p *Prover) judge(f *facts, ask Ask) *Report {
 	o := p.o.Policy
 	r := &Report{
-		Format: Format, At: f.now, Partly: ask.Cheap,
+		Format: Format, At: f.now, Partly: ask.Cheap, NoTopics: f.noTopics,
 		Policy:   Policy{Name: o.Name, Version: o.Version, TextSHA256: o.TextSHA256, Grace: span(o.Grace), BackupAge: o.BackupAge.String()},
 		Verified: verified(ask.Verified),
 		Faults:   p.faults(f, ask),

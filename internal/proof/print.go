@@ -35,6 +35,9 @@ func (r *Report) Print(out io.Writer) error {
 		r.printRules(t)
 	}
 	fmt.Fprintln(t, "\nTOPIC\tWORST AGE\tMUST BE UNDER\tBECAUSE OF\t")
+	if r.NoTopics != "" {
+		fmt.Fprintf(t, "unknown: %s\n", r.NoTopics)
+	}
 	for _, k := range r.Topics {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", k.Name, k.Worst, k.Under, k.Promise, k.Says)
 	}
@@ -101,6 +104,9 @@ func (b *Bound) words() string {
 func (n *Counts) words() string {
 	if n == nil {
 		return ""
+	}
+	if n.Rows+n.Reached == 0 {
+		return "; no rows"
 	}
 	text := fmt.Sprintf("; %s, oldest %s, %d past expiry, %d past the grace", rows(n.Rows), day(n.Oldest), n.Past, n.PastGrace)
 	if n.Vanished != nil {

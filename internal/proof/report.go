@@ -43,7 +43,9 @@ type Report struct {
 	Rules     []Rule     `json:"rules"`
 	Mapping   []Mapping  `json:"mapping"`
 	Topics    []TopicRow `json:"topics"`
-	Tables    []Table    `json:"tables"`
+	// NoTopics says why nothing is known of the topics.
+	NoTopics string  `json:"topics_unknown,omitempty"`
+	Tables   []Table `json:"tables"`
 }
 
 // OK reports that nothing is broken.

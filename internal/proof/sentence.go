@@ -26,7 +26,8 @@ func (j *judgement) sentence(s *policy.Sentence) Sentence {
 	for _, path := range s.Binds {
 		n := len(line.Binds)
 		for _, v := range s.Values {
-			if v.Path == path || strings.HasPrefix(v.Path, path+".") {
+			// Its bounds, the loader of the policy file holds the others to.
+			if (v.Path == path || strings.HasPrefix(v.Path, path+".")) && !v.Bound {
 				line.Binds = append(line.Binds, j.bound(v))
 			}
 		}
@@ -129,6 +130,13 @@ func (j *judgement) class(b *Bound, v policy.Value, rest string) {
 	b.Counts = j.counts(keys, sooner)
 	b.WorstCase = j.worst(v, rest)
 	b.Verdict, b.Why = j.kept(keys, kinds, b.Counts, anchor)
+	if b.Verdict != Broken && strings.HasSuffix(rest, ".erasable") {
+		b.Verdict, b.Why = Untested, "no erasure has had to leave such rows yet"
+		return
+	}
+	if b.Verdict == Enforced && j.f.noTopics != "" {
+		b.Verdict, b.Why = Unprovable, "the tables keep it, but how long the topics keep records is not known: "+j.f.noTopics
+	}
 	if topic := j.outlived(v.Period, kinds); b.Verdict != Broken && topic != "" {
 		b.Verdict, b.Why = Broken, topic
 	}
@@ -214,11 +222,11 @@ func (j *judgement) kept(keys map[string]bool, kinds event.KindSet, n *Counts, a
 	}
 	switch {
 	case n.Reached > 0:
-		return Enforced, rows(n.Reached) + " have reached the limit, and none is beyond it and the grace"
+		return Enforced, "of " + rows(n.Reached) + " that have reached the limit, none is left beyond it and the grace"
 	case anchor != "" && j.f.anchored(anchor) == 0:
 		return Untested, "no " + anchor + " has come yet"
 	case anchor != "":
-		return Untested, fmt.Sprintf("%d %s have come; no row has reached the limit that they set", j.f.anchored(anchor), anchor)
+		return Untested, fmt.Sprintf("%s has come %d times; no row has reached the limit that it sets", anchor, j.f.anchored(anchor))
 	case n.Rows == 0:
 		return Untested, "there is no row yet"
 	}

@@ -132,7 +132,7 @@ func writeDocument(r *proof.Report, signer *proof.Signer, file string, out, note
 func newProver(p *policy.Policy, db *store.Store, topics func(context.Context) ([]proof.Topic, error)) (*proof.Prover, error) {
 	return proof.New(proof.Options{
 		Policy: p, Tables: db, Account: db, Topics: topics, MergeTimeout: migrate.MergeTimeout(p.Grace),
-		Registered: func(ctx context.Context) ([]policy.StoredClass, error) { return registered(ctx, db) },
+		Registered: func(ctx context.Context) ([]policy.StoredClass, error) { return storedClasses(ctx, db) },
 	})
 }
 

@@ -41,7 +41,7 @@ func verifyLedger(ctx context.Context, cfg config.Ingest, p *policy.Policy, db *
 		return nil, err
 	}
 	defer end()
-	classes, err := registered(ctx, db)
+	classes, err := storedClasses(ctx, db)
 	if err != nil {
 		return nil, err
 	}
@@ -64,8 +64,8 @@ func verifyLedger(ctx context.Context, cfg config.Ingest, p *policy.Policy, db *
 	return report, nil
 }
 
-// registered are the classes that any policy file has ever stored.
-func registered(ctx context.Context, db *store.Store) ([]policy.StoredClass, error) {
+// storedClasses are those that any policy file has ever stored.
+func storedClasses(ctx context.Context, db *store.Store) ([]policy.StoredClass, error) {
 	classes, err := db.Classes(ctx)
 	if err != nil {
 		return nil, err
@@ -76,7 +76,6 @@ func registered(ctx context.Context, db *store.Store) ([]policy.StoredClass, err
 	}
 	return all, nil
 }
-
 
 // survey looks at the topics and the group of these settings. The caller calls end.
 func survey(ctx context.Context, cfg config.Ingest) (s *ingest.Survey, end func(), err error) {
