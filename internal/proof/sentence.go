@@ -222,7 +222,7 @@ func (j *judgement) kept(keys map[string]bool, kinds event.KindSet, n *Counts, a
 	}
 	switch {
 	case n.Reached > 0:
-		return Enforced, "of " + rows(n.Reached) + " that have reached the limit, none is left beyond it and the grace"
+		return Enforced, rows(n.Reached) + " reached the limit, and none is left beyond it and the grace"
 	case anchor != "" && j.f.anchored(anchor) == 0:
 		return Untested, "no " + anchor + " has come yet"
 	case anchor != "":

@@ -66,7 +66,7 @@ func TestVerdictsFollowTheFacts(t *testing.T) {
 	b.now = b.now.Add(day24)
 	account("past the grace, and still there", Broken, "1 row of account@90d-after-account.deleted in audit_events: past their expiry")
 	b.sql("DELETE FROM audit_events WHERE 1")
-	account("gone", Enforced, "of 1 row that have reached the limit, none is left")
+	account("gone", Enforced, "1 row reached the limit, and none is left")
 }
 
 // TestWhatTheTopicsDoIsNotKnown makes no green of what nobody has looked at.
