@@ -153,7 +153,7 @@ func (b *bench) prove(ask Ask) *Report {
 	b.t.Helper()
 	p, err := New(Options{
 		Policy: b.policy, Tables: b.store, Account: b.store, MergeTimeout: migrate.MergeTimeout(b.policy.Grace), Now: func() time.Time { return b.now },
-		Topics: func(context.Context) ([]Topic, error) { return b.topics, nil },
+		Topics:     func(context.Context) ([]Topic, error) { return b.topics, nil },
 		Registered: b.registered,
 	})
 	if err != nil {

@@ -220,7 +220,17 @@ func when(t time.Time) *time.Time {
 	return &t
 }
 
+func some[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// count sums the verdicts up, and lets no list of the document be null.
 func (r *Report) count() {
+	r.Faults, r.Sentences, r.Operator, r.Classes = some(r.Faults), some(r.Sentences), some(r.Operator), some(r.Classes)
+	r.Rules, r.Mapping, r.Topics, r.Tables = some(r.Rules), some(r.Mapping), some(r.Topics), some(r.Tables)
 	r.Verdicts = map[Verdict]int{}
 	for _, v := range Verdicts {
 		r.Verdicts[v] = 0

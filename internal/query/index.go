@@ -30,6 +30,7 @@ var about = map[string]string{
 	pathSubjectEvents: "the events a person appears in",
 	pathExport:        "all of a person's events as a ZIP for that person",
 	pathRetention:     "what the policy promises per class, and what ClickHouse holds",
+	pathProof:         "a verdict on every sentence of the published text, signed",
 	pathOpenAPI:       "the description of this API",
 }
 

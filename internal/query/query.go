@@ -63,6 +63,7 @@ type Options struct {
 	Rows   rows
 	Facts  facts
 	Audit  auditor
+	Prover prover
 	Policy *policy.Policy
 	Keys   *redact.Keys
 	Tokens *Tokens
@@ -95,6 +96,7 @@ type Server struct {
 	o        Options
 	cursors  *cursors
 	flags    flags
+	proving  chan struct{} // has room for one
 	metrics  *metrics
 	notice   export.Notice
 	handler  http.Handler
@@ -114,8 +116,8 @@ const queryTimeout = 30 * time.Second
 // read that cannot be recorded.
 func New(o Options) (*Server, error) {
 	switch {
-	case o.Rows == nil, o.Facts == nil, o.Audit == nil, o.Policy == nil, o.Keys == nil, o.Tokens == nil, o.Log == nil, o.Metrics == nil:
-		return nil, errors.New("new query server: Rows, Facts, Audit, Policy, Keys, Tokens, Log and Metrics are required")
+	case o.Rows == nil, o.Facts == nil, o.Audit == nil, o.Prover == nil, o.Policy == nil, o.Keys == nil, o.Tokens == nil, o.Log == nil, o.Metrics == nil:
+		return nil, errors.New("new query server: Rows, Facts, Audit, Prover, Policy, Keys, Tokens, Log and Metrics are required")
 	case len(o.OpenAPI) == 0:
 		return nil, errors.New("new query server: OpenAPI is required")
 	}
@@ -128,7 +130,7 @@ func New(o Options) (*Server, error) {
 	if err := checkRecords(o.Policy, o.Now()); err != nil {
 		return nil, fmt.Errorf("new query server: %w", err)
 	}
-	s := &Server{o: o, notice: noticeOf(o.Policy, o.TopicAge, o.DeadLetterAge)}
+	s := &Server{o: o, proving: make(chan struct{}, 1), notice: noticeOf(o.Policy, o.TopicAge, o.DeadLetterAge)}
 	var err error
 	if s.cursors, err = newCursors(o.Secret); err != nil {
 		return nil, fmt.Errorf("new query server: %w", err)

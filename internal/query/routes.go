@@ -26,6 +26,7 @@ const (
 	pathSubjectEvents = "/v1/subjects/{key}/events"
 	pathExport        = "/v1/subjects/{key}/export"
 	pathRetention     = "/v1/retention"
+	pathProof         = "/v1/retention/proof"
 	pathOpenAPI       = "/openapi.yaml"
 	pathIndex         = "/{$}"
 	pathUnknown       = "/"
@@ -41,6 +42,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, pathSubjectEvents, readers, s.subjectEvents},
 		{http.MethodGet, pathExport, []Role{Officer}, s.export},
 		{http.MethodGet, pathRetention, allRoles, s.retention},
+		{http.MethodGet, pathProof, []Role{Officer, Auditor}, s.proof},
 		{http.MethodGet, pathOpenAPI, nil, s.openAPI},
 		{http.MethodGet, pathIndex, nil, s.index},
 	}

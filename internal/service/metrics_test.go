@@ -156,7 +156,7 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	}
 	if _, err := query.New(query.Options{
 		Certificate: certificate,
-		Rows:        db, Facts: db, Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
+		Rows:        db, Facts: db, Audit: auditor{}, Prover: documents{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
 		OpenAPI: schemas.OpenAPI, Log: log, Metrics: &a,
 	}); err != nil {
 		t.Fatal(err)

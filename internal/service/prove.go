@@ -38,11 +38,9 @@ func Prove(ctx context.Context, cfg config.Ingest, o ProveOptions, out, notes io
 	if err != nil {
 		return false, err
 	}
-	var signer *proof.Signer
-	if cfg.ProofKeyFile != "" {
-		if signer, err = proof.LoadSigner(cfg.ProofKeyFile); err != nil {
-			return false, fmt.Errorf("PROOF_KEY_FILE: %w", err)
-		}
+	signer, err := loadSigner(cfg.ProofKeyFile)
+	if err != nil {
+		return false, err
 	}
 	var ask proof.Ask
 	if o.SignedOff != "" {
@@ -172,4 +170,48 @@ func verification(r *verify.Report) *proof.Verification {
 		v.Findings = append(v.Findings, proof.Finding{Kind: f.Kind, Classes: f.Class, Text: f.Words()})
 	}
 	return v
+}
+
+// documents makes the proofs that the query service answers with.
+type documents struct {
+	prover *proof.Prover
+	signer *proof.Signer // nil: they are not signed
+}
+
+func newDocuments(p *policy.Policy, db *store.Store, cfg config.Query, topics func(context.Context) ([]budget.Topic, error)) (d documents, err error) {
+	if d.signer, err = loadSigner(cfg.ProofKeyFile); err != nil {
+		return d, err
+	}
+	d.prover, err = newProver(p, db, topicsOf(p, cfg.Kafka, cfg.TopicBudget, topics))
+	return d, err
+}
+
+func (d documents) Prove(ctx context.Context) (document, signature []byte, err error) {
+	r, err := d.prover.Prove(ctx, proof.Ask{})
+	if err != nil {
+		return nil, nil, err
+	}
+	if document, err = r.JSON(); err != nil || d.signer == nil {
+		return document, nil, err
+	}
+	return document, d.signer.Sign(document), nil
+}
+
+func (d documents) PublicKey() []byte {
+	if d.signer == nil {
+		return nil
+	}
+	return d.signer.PublicKey()
+}
+
+// loadSigner reads the key of PROOF_KEY_FILE; nil where there is none.
+func loadSigner(file string) (*proof.Signer, error) {
+	if file == "" {
+		return nil, nil //nolint:nilnil // without a key, documents are not signed
+	}
+	s, err := proof.LoadSigner(file)
+	if err != nil {
+		return nil, fmt.Errorf("PROOF_KEY_FILE: %w", err)
+	}
+	return s, nil
 }

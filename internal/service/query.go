@@ -107,8 +107,14 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 		watchRecords(ctx, d.Health(), records, cfg.Kafka.TopicAudit, failed)
 		return nil
 	})
+	prover, err := newDocuments(p, db, cfg, func(ctx context.Context) ([]budget.Topic, error) {
+		return budget.Read(ctx, cfg.Kafka.Brokers, transport, topicNames(cfg.Kafka)...)
+	})
+	if err != nil {
+		return err
+	}
 	server, err := query.New(query.Options{
-		Rows: db, Facts: db, Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
+		Rows: db, Facts: db, Prover: prover, Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
 		Policy: p, Keys: keys, Tokens: tokens, Secret: secret,
 		OpenAPI: schemas.OpenAPI, TopicAge: topicAge, DeadLetterAge: deadAge,
 		Log: log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, Certificate: certificate,
