@@ -148,14 +148,17 @@ func (b *bench) insert(all ...published) {
 	}
 }
 
+func (b *bench) options() Options {
+	return Options{
+		Policy: b.policy, Tables: b.store, Account: b.store, Registered: b.registered, MergeTimeout: migrate.MergeTimeout(b.policy.Grace),
+		Now: func() time.Time { return b.now }, Topics: func(context.Context) ([]Topic, error) { return b.topics, nil },
+	}
+}
+
 // prove makes a report.
 func (b *bench) prove(ask Ask) *Report {
 	b.t.Helper()
-	p, err := New(Options{
-		Policy: b.policy, Tables: b.store, Account: b.store, MergeTimeout: migrate.MergeTimeout(b.policy.Grace), Now: func() time.Time { return b.now },
-		Topics:     func(context.Context) ([]Topic, error) { return b.topics, nil },
-		Registered: b.registered,
-	})
+	p, err := New(b.options())
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -133,6 +133,9 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	if _, err := budget.New(budget.Options{Brokers: cfg.Kafka.Brokers, Transport: transport, Bounds: bounds(p, cfg.Kafka), Mode: budget.Check, Metrics: &i, Log: log}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := newWatchdog(p, db, cfg, nil, &i, log); err != nil {
+		t.Fatal(err)
+	}
 	topics := [...]string{cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity}
 	if _, err := ingest.New(ingest.Options{
 		Brokers: cfg.Kafka.Brokers, Transport: transport, Dialer: dialer, Group: cfg.Group, Topics: topics, DeadTopic: cfg.Kafka.TopicDead,

@@ -5,9 +5,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lethe-audit/lethe/internal/budget"
 	"github.com/lethe-audit/lethe/internal/config"
@@ -131,6 +134,18 @@ func newProver(p *policy.Policy, db *store.Store, topics func(context.Context) (
 	return proof.New(proof.Options{
 		Policy: p, Tables: db, Account: db, Topics: topics, MergeTimeout: migrate.MergeTimeout(p.Grace),
 		Registered: func(ctx context.Context) ([]policy.StoredClass, error) { return storedClasses(ctx, db) },
+	})
+}
+
+// newWatchdog makes the watchdog of an ingester. It looks as often as expired rows can
+// wait for a merge, so that most of the grace is left when it sees that they stay.
+func newWatchdog(p *policy.Policy, db *store.Store, cfg config.Ingest, topics func(context.Context) ([]budget.Topic, error), metrics prometheus.Registerer, log *slog.Logger) (*proof.Watchdog, error) {
+	prover, err := newProver(p, db, topicsOf(p, cfg.Kafka, cfg.TopicBudget, topics))
+	if err != nil {
+		return nil, err
+	}
+	return proof.NewWatchdog(proof.WatchdogOptions{
+		Prover: prover, Every: time.Duration(migrate.MergeTimeout(p.Grace)) * time.Second, Metrics: metrics, Log: log,
 	})
 }
 
