@@ -10,6 +10,7 @@
 //	ingest ledger new-epoch TOPIC   account anew for a topic that was made anew
 //	ingest policy check --text FILE   hold the policy file against the published text
 //	ingest policy prove       hold what is stored against the policy file
+//	ingest policy receipts    how many rows of each class expired on which day
 package main
 
 import (
@@ -24,6 +25,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/daemon"
@@ -57,6 +59,8 @@ const usage = `Usage:
                             POLICY_FILE is the only setting it needs
   ingest policy prove [--json FILE|-] [--signed-off FILE] [--full] [--seed N]
                             hold what is stored against the policy file, and end
+  ingest policy receipts [--from DAY] [--to DAY] [--json FILE|-]
+                            say how many rows of each class expired on which day, and end
 
 Settings are environment variables: docs/config.md.
 `
@@ -130,6 +134,19 @@ verification.
   --seed N           draw as the run did that printed this seed
 `
 
+const usagePolicyReceipts = `Usage: ingest policy receipts [--from DAY] [--to DAY] [--json FILE|-]
+
+Says for each day how many rows of each class expired on it, by the ledger and by the
+account of what was moved, and how many of them are still there. Days count in UTC, and a
+day is listed when its grace is over. It ends with status 1 where something is still
+there, or could not be read.
+
+  --from DAY   the first day, such as 2026-02-01; otherwise 31 days before the last
+  --to DAY     the last day; otherwise today
+  --json FILE  write the document too, and with PROOF_KEY_FILE its signature to
+               FILE.sig; - writes the document alone to the output
+`
+
 func run(args, environ []string, out io.Writer) error {
 	flags := flag.NewFlagSet("ingest", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage) }
@@ -155,8 +172,10 @@ func run(args, environ []string, out io.Writer) error {
 			return policyCheck(flags.Args()[2:], environ, out)
 		case "prove":
 			return policyProve(flags.Args()[2:], environ, out)
+		case "receipts":
+			return policyReceipts(flags.Args()[2:], environ, out)
 		}
-		return errors.New("policy: want ingest policy check --text FILE, or ingest policy prove")
+		return errors.New("policy: want ingest policy check --text FILE, ingest policy prove or ingest policy receipts")
 	}
 	return fmt.Errorf("unknown command %q: see -help", flags.Arg(0))
 }
@@ -324,4 +343,49 @@ func policyProve(args, environ []string, out io.Writer) error {
 		err = errors.New("the policy is not proved")
 	}
 	return err
+}
+
+func policyReceipts(args, environ []string, out io.Writer) error {
+	flags := flag.NewFlagSet("policy receipts", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(flags.Output(), usagePolicyReceipts) }
+	first, last, document := flags.String("from", "", ""), flags.String("to", "", ""), flags.String("json", "", "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("policy receipts: unknown argument %q: see --help", flags.Arg(0))
+	}
+	to, err := parseDay("--to", *last, time.Now().UTC())
+	if err != nil {
+		return err
+	}
+	from, err := parseDay("--from", *first, to.AddDate(0, 0, -31))
+	if err != nil {
+		return err
+	}
+	if to.Before(from) {
+		return errors.New("policy receipts: --to is before --from")
+	}
+	cfg, err := config.LoadIngest(environ)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := daemon.Signals(context.Background())
+	defer cancel()
+	ok, err := service.Receipts(ctx, cfg, from, to, *document, out, os.Stderr)
+	if err == nil && !ok {
+		err = errors.New("rows are left although their time is over")
+	}
+	return err
+}
+
+func parseDay(name, text string, otherwise time.Time) (time.Time, error) {
+	if text == "" {
+		return otherwise.Truncate(24 * time.Hour), nil
+	}
+	day, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		return day, fmt.Errorf("policy receipts: %s: %q is no day: want one such as 2026-02-01", name, text)
+	}
+	return day, nil
 }

@@ -103,6 +103,16 @@ func TestPolicyProve(t *testing.T) {
 		t.Error("the signature fits another document")
 	}
 
+	receipts := filepath.Join(t.TempDir(), "receipts.json")
+	m.expect(0, []string{"0 rows expired and gone, 0 rows left", "BEGIN PUBLIC KEY"}, "policy", "receipts", "--from", "2020-01-01", "--json", receipts)
+	data, err = os.ReadFile(receipts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if signature, err = os.ReadFile(receipts + ".sig"); err != nil || !ed25519.Verify(public, data, signature) {
+		t.Errorf("the signature does not fit the receipts: %v", err)
+	}
+
 	// A topic's retention raised.
 	transport := new(kafka.Transport)
 	defer transport.CloseIdleConnections()

@@ -81,12 +81,39 @@ func Prove(ctx context.Context, cfg config.Ingest, o ProveOptions, out, notes io
 			return false, err
 		}
 	}
-	if o.Document != "" {
-		if err := writeDocument(report, signer, o.Document, out, notes); err != nil {
+	return report.OK(), writeDocument(report, signer, o.Document, out, notes)
+}
+
+// Receipts says what expired on the days from and to, both included, and returns whether
+// nothing of it is left.
+func Receipts(ctx context.Context, cfg config.Ingest, from, to time.Time, document string, out, notes io.Writer) (ok bool, err error) {
+	p, err := policy.Load(cfg.PolicyFile)
+	if err != nil {
+		return false, err
+	}
+	signer, err := loadSigner(cfg.ProofKeyFile)
+	if err != nil {
+		return false, err
+	}
+	db, err := open(ctx, cfg.ClickHouse)
+	if err != nil {
+		return false, err
+	}
+	defer db.Close()
+	prover, err := newProver(p, db, nil)
+	if err != nil {
+		return false, err
+	}
+	receipts, err := prover.Receipts(ctx, db, from, to)
+	if err != nil {
+		return false, err
+	}
+	if document != "-" {
+		if err := receipts.Print(out); err != nil {
 			return false, err
 		}
 	}
-	return report.OK(), nil
+	return receipts.OK(), writeDocument(receipts, signer, document, out, notes)
 }
 
 // signedOff reads the mapping of an earlier document.
@@ -102,8 +129,12 @@ func signedOff(file string) ([]proof.Mapping, error) {
 	return append([]proof.Mapping{}, earlier.Mapping...), nil
 }
 
-// writeDocument writes the document and, with a key, its signature in a file beside it.
-func writeDocument(r *proof.Report, signer *proof.Signer, file string, out, notes io.Writer) error {
+// writeDocument writes the document, where there is a file to write it to, and with a
+// key its signature in a file beside it.
+func writeDocument(r interface{ JSON() ([]byte, error) }, signer *proof.Signer, file string, out, notes io.Writer) error {
+	if file == "" {
+		return nil
+	}
 	document, err := r.JSON()
 	if err != nil {
 		return err

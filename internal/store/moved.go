@@ -14,7 +14,7 @@ import (
 
 // moved is where each delivery is by its last move.
 const moved = `(SELECT retention_class, bucket, src_topic, src_partition, src_offset, digest,
-		argMax(to_override, sweep) AS override, argMax(planned_at, sweep) AS planned, argMax(cause, sweep) AS cause
+		argMax(to_override, sweep) AS override, argMax(planned_at, sweep) AS planned, argMax(cause, sweep) AS cause, any(day) AS day
 	FROM retention_moves WHERE table = {table:String}
 	GROUP BY retention_class, bucket, src_topic, src_partition, src_offset, digest)`
 
@@ -115,11 +115,12 @@ func (s *Store) Accounted(ctx context.Context) ([]ledger.Cell, error) {
 		GROUP BY t, r, d ORDER BY t, r, d`)
 }
 
-// Kept counts the deliveries that are in the tables, by table, class and day.
+// Kept counts the deliveries that are in the tables and were not moved, by table,
+// class and day.
 func (s *Store) Kept(ctx context.Context) (all []ledger.Cell, err error) {
 	for _, kind := range event.Kinds {
 		cells, err := s.cells(ctx, "count deliveries", "SELECT '"+kind.Table()+"', toString(retention_class) AS r, "+day+` AS d, uniqExact(src_topic, src_partition, src_offset, source, id)
-			FROM `+kind.Table()+` GROUP BY r, d ORDER BY r, d`)
+			FROM `+kind.Table()+` WHERE expires_override = 0 GROUP BY r, d ORDER BY r, d`)
 		if err != nil {
 			return nil, err
 		}
@@ -128,8 +129,49 @@ func (s *Store) Kept(ctx context.Context) (all []ledger.Cell, err error) {
 	return all, nil
 }
 
-func (s *Store) cells(ctx context.Context, op, text string) (all []ledger.Cell, err error) {
-	err = s.measure(ctx, op, text, nil, func(rows driver.Rows) error {
+// MovedAway counts the deliveries whose expiry is not that of their period, by table,
+// class and day.
+func (s *Store) MovedAway(ctx context.Context) (all []ledger.Cell, err error) {
+	for _, kind := range event.Kinds {
+		cells, err := s.cells(ctx, "count moves", "SELECT {table:String}, toString(retention_class) AS r, toInt32(day) AS d, countIf(override > 0) AS n FROM "+moved+
+			" GROUP BY r, d HAVING n > 0 ORDER BY r, d", clickhouse.Named("table", kind.Table()))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, cells...)
+	}
+	return all, nil
+}
+
+// MovedDue counts the deliveries whose moved expiry and the grace are over, by the day
+// of that expiry. What was erased expired when it was moved.
+func (s *Store) MovedDue(ctx context.Context, now time.Time, grace time.Duration) ([]measured.Expired, error) {
+	var all []measured.Expired
+	for _, kind := range event.Kinds {
+		err := s.measure(ctx, "count moves", `
+SELECT toString(retention_class) AS r, toString(cause) AS c, toInt32(intDiv(greatest(override, toUInt32(intDiv(toUnixTimestamp64Milli(planned), 1000)) * (override = 1)), 86400)) AS d, count(),
+    countIf((retention_class, bucket, src_topic, src_partition, src_offset) IN
+        (SELECT retention_class, bucket, src_topic, src_partition, src_offset FROM `+kind.Table()+` WHERE expires_override > 0))
+FROM `+moved+` WHERE override > 0 AND override <= {due:UInt32} AND (override > 1 OR planned <= fromUnixTimestamp64Milli({due_ms:Int64}))
+GROUP BY r, c, d ORDER BY r, d, c`,
+			[]any{clickhouse.Named("table", kind.Table()), clickhouse.Named("due", seconds(now.Add(-grace))), clickhouse.Named("due_ms", millis(now.Add(-grace)))},
+			func(rows driver.Rows) error {
+				e := measured.Expired{Table: kind.Table()}
+				if err := rows.Scan(&e.Retention, &e.Cause, &e.Day, &e.Deliveries, &e.Left); err != nil {
+					return err
+				}
+				all = append(all, e)
+				return nil
+			})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func (s *Store) cells(ctx context.Context, op, text string, params ...any) (all []ledger.Cell, err error) {
+	err = s.measure(ctx, op, text, params, func(rows driver.Rows) error {
 		var c ledger.Cell
 		if err := rows.Scan(&c.Table, &c.Retention, &c.Day, &c.Rows); err != nil {
 			return err

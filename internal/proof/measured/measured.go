@@ -97,3 +97,12 @@ type Group struct {
 	Compared, Present []string
 	Rows              uint64
 }
+
+// Expired counts the deliveries of one table and class that were moved and whose new
+// expiry was on one day.
+type Expired struct {
+	Table, Retention, Cause string
+	Day                     int32 // days since 1970-01-01
+	Deliveries              uint64
+	Left                    uint64 // of them, still in the tables
+}
