@@ -72,7 +72,7 @@ func (x expiry) write(ctx context.Context, conn driver.Conn, expr string) (chang
 		return 0, fmt.Errorf("check expiry: %w", err)
 	}
 	normal = strings.TrimPrefix(normal, "SELECT ")
-	timeout := mergeTimeout(x.policy.Grace)
+	timeout := MergeTimeout(x.policy.Grace)
 	for _, table := range expiring {
 		live, err := describe(ctx, conn, table)
 		if err != nil {
@@ -101,10 +101,10 @@ func (x expiry) write(ctx context.Context, conn driver.Conn, expr string) (chang
 	return changed, nil
 }
 
-// mergeTimeout is how long ClickHouse may wait between two merges that remove
+// MergeTimeout is how long ClickHouse may wait between two merges that remove
 // expired rows of a part, in seconds: an eighth of the grace, at most an hour.
 // The rest of the grace is for the merges themselves.
-func mergeTimeout(grace time.Duration) int {
+func MergeTimeout(grace time.Duration) int {
 	return int(min(time.Hour, max(time.Second, grace/8)) / time.Second)
 }
 

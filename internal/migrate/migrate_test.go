@@ -320,7 +320,7 @@ func TestMergeTimeout(t *testing.T) {
 		grace time.Duration
 		want  int
 	}{{24 * time.Hour, 3600}, {4 * time.Hour, 1800}, {time.Hour, 450}, {time.Second, 1}} {
-		got := mergeTimeout(c.grace)
+		got := MergeTimeout(c.grace)
 		if got != c.want || time.Duration(got)*time.Second > c.grace {
 			t.Errorf("grace %s: got %d s, want %d", c.grace, got, c.want)
 		}

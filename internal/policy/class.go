@@ -239,7 +239,7 @@ func (c *class) store(section func(path string) string) []StoredClass {
 			s.Key += "/" + s.Tier
 		}
 		s.Key += "@" + promise
-		s.Promised, s.Bucket = s.Period, s.Period.unit()
+		s.Promised, s.Bucket = s.Period, s.Period.Unit()
 		v := variants{free: &s, anchored: &s}
 		out = append(out, s)
 		if c.sooner != nil {

@@ -317,6 +317,7 @@ func (l *loader) check(p *Policy, rules []*rule) {
 	if len(l.errs) > 0 {
 		return
 	}
+	p.listed = list(rules)
 	for _, c := range l.order {
 		if c.kinds == 0 {
 			l.fail(c.at, "classes.%s: no rule chooses it", c.name)

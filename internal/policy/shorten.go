@@ -9,7 +9,7 @@ import (
 // periods, its anchor and how it is treated MUST be set.
 func Registered(s StoredClass) StoredClass {
 	s.Class, s.Tier, _ = SplitKey(s.Key)
-	s.Bucket, s.From, s.Keep = s.Promised.unit(), fromEvent, s.Period.String()
+	s.Bucket, s.From, s.Keep = s.Promised.Unit(), fromEvent, s.Period.String()
 	if s.Period.Sentinel && s.Anchor != "" {
 		s.From, s.Keep = s.Anchor, s.After.String()
 		if s.Within {

@@ -94,6 +94,13 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 		return err
 	}
 	d.Go("retention", 5*time.Second, keeper.Run)
+	watchdog, err := newWatchdog(r.policy, db, cfg, func(ctx context.Context) ([]budget.Topic, error) {
+		return budget.Read(ctx, cfg.Kafka.Brokers, transport, topicNames(cfg.Kafka)...)
+	}, d.Metrics(), log)
+	if err != nil {
+		return err
+	}
+	d.Go("watchdog of retention", time.Second, func(ctx context.Context) error { watchdog.Run(ctx); return nil })
 
 	dead, err := publish.New(publish.Options{Brokers: cfg.Kafka.Brokers, Transport: transport})
 	if err != nil {

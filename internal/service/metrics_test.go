@@ -138,6 +138,9 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := newWatchdog(p, db, cfg, nil, &i, log); err != nil {
+		t.Fatal(err)
+	}
 	topics := [...]string{cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity}
 	if _, err := ingest.New(ingest.Options{
 		Brokers: cfg.Kafka.Brokers, Transport: transport, Dialer: dialer, Group: cfg.Group, Topics: topics, DeadTopic: cfg.Kafka.TopicDead,
@@ -161,7 +164,7 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	}
 	if _, err := query.New(query.Options{
 		Certificate: certificate,
-		Rows:        db, Facts: db, Requests: db, Book: retention.NewBook(facts{db}, p, keys.Fingerprints), Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
+		Rows:        db, Facts: db, Requests: db, Book: retention.NewBook(facts{db}, p, keys.Fingerprints), Prover: documents{}, Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
 		OpenAPI: schemas.OpenAPI, Log: log, Metrics: &a,
 	}); err != nil {
 		t.Fatal(err)

@@ -22,19 +22,28 @@ func Verify(ctx context.Context, cfg config.Ingest, full bool, seed uint64, out 
 	if err != nil {
 		return false, err
 	}
-	survey, end, err := survey(ctx, cfg)
-	if err != nil {
-		return false, err
-	}
-	defer end()
 	db, err := open(ctx, cfg.ClickHouse)
 	if err != nil {
 		return false, err
 	}
 	defer db.Close()
-	classes, err := registeredClasses(ctx, db)
+	report, err := verifyLedger(ctx, cfg, p, db, full, seed)
 	if err != nil {
 		return false, err
+	}
+	return report.OK(), report.Print(out)
+}
+
+// verifyLedger holds the ledger against Kafka and the rows.
+func verifyLedger(ctx context.Context, cfg config.Ingest, p *policy.Policy, db *store.Store, full bool, seed uint64) (*verify.Report, error) {
+	survey, end, err := survey(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	classes, err := registeredClasses(ctx, db)
+	if err != nil {
+		return nil, err
 	}
 	periods := make(map[string]kept, len(classes))
 	for _, c := range classes {
@@ -51,9 +60,9 @@ func Verify(ctx context.Context, cfg config.Ingest, full bool, seed uint64, out 
 		Since: func(class string) time.Time { return periods[class].since },
 	})
 	if err != nil {
-		return false, fmt.Errorf("verify: %w", err)
+		return nil, fmt.Errorf("verify: %w", err)
 	}
-	return report.OK(), report.Print(out)
+	return report, nil
 }
 
 // kept is how long rows of a class are kept: until what holds of the class now, in

@@ -63,7 +63,7 @@ func (s *Store) Erasures(ctx context.Context) ([]event.Erasure, error) {
 				&e.ErasedRows, &e.KeptRows, &e.KeptReason, &e.PolicyVersion, &updated, &forget)
 			e.State = event.ErasureState(state)
 			e.Until, e.UpdatedAt = time.UnixMilli(until).UTC(), time.UnixMilli(updated).UTC()
-			e.Deadline, e.Everywhere, e.ForgetAt = unix(deadline), unix(everywhere), unix(forget)
+			e.Deadline, e.Everywhere, e.ForgetAt = fromSeconds(deadline), fromSeconds(everywhere), fromSeconds(forget)
 			return e, err
 		})
 }
@@ -98,7 +98,7 @@ func (s *Store) Holds(ctx context.Context) ([]event.Hold, error) {
 			var placed, released, updated int64
 			var forget uint32
 			err = rows.Scan(&h.ID, &h.Subjects, &h.Reason, &placed, &released, &updated, &forget)
-			h.PlacedAt, h.UpdatedAt, h.ForgetAt = time.UnixMilli(placed).UTC(), time.UnixMilli(updated).UTC(), unix(forget)
+			h.PlacedAt, h.UpdatedAt, h.ForgetAt = time.UnixMilli(placed).UTC(), time.UnixMilli(updated).UTC(), fromSeconds(forget)
 			if released > 0 {
 				h.ReleasedAt = time.UnixMilli(released).UTC()
 			}
@@ -220,7 +220,7 @@ func (s *Store) Candidates(ctx context.Context, kind event.Kind, subjects []stri
 				yield(nil, wrap("read candidates", err))
 				return
 			}
-			r.OccurredAt, r.ReceivedAt, r.RetainedFrom = time.UnixMilli(occurred).UTC(), time.UnixMilli(received).UTC(), unix(retained)
+			r.OccurredAt, r.ReceivedAt, r.RetainedFrom = time.UnixMilli(occurred).UTC(), time.UnixMilli(received).UTC(), fromSeconds(retained)
 			if !yield(r, nil) {
 				return
 			}
@@ -308,4 +308,4 @@ func (s *Store) Leftover(ctx context.Context, before time.Time) (bool, error) {
 	return parts > 0, wrap("look for parts", err)
 }
 
-func unix(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }
+func fromSeconds(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }

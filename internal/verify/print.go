@@ -65,6 +65,15 @@ func (r *Report) Print(out io.Writer) error {
 	return err
 }
 
+// Words says where the contradiction is, and what, in one line.
+func (f *Finding) Words() string {
+	text := place(f.Partition)
+	if f.First <= f.Last {
+		text += " " + offsets(f.First, f.Last)
+	}
+	return text + ": " + f.Text
+}
+
 func place(p ledger.Partition) string { return p.Topic + "/" + strconv.Itoa(int(p.Partition)) }
 
 func offsets(first, last int64) string {
