@@ -184,22 +184,28 @@ func (s *Store) MeasureClasses(ctx context.Context, scope measured.Scope) ([]mea
 // groups are an error.
 func (s *Store) Groups(ctx context.Context, kind event.Kind, compared, present []event.Attr, version string, limit int) ([]measured.Group, error) {
 	const op = "count rows by class"
-	var values, there []string
+	// The columns are grouped as they are, most of them dictionaries, and joined to arrays after.
+	var columns, values, there []string
+	key := func(expression string, list *[]string) {
+		name := "k" + strconv.Itoa(len(columns))
+		columns = append(columns, expression+" AS "+name)
+		*list = append(*list, "toString("+name+")")
+	}
 	for _, a := range compared {
-		values = append(values, "toString("+textColumn(kind, a)+")")
+		key(textColumn(kind, a), &values)
 	}
 	for _, a := range present {
-		there = append(there, presence(kind, a))
+		key(presence(kind, a), &there)
 	}
 	action := "''"
 	if event.Texts[event.TAction].Kinds.Has(kind) {
-		action = "toString(event_action)"
+		action = "event_action"
 	}
 	array := func(list []string) string { return "CAST([" + strings.Join(list, ", ") + "], 'Array(String)')" }
+	inner := strings.Join(append([]string{"retention_class", action + " AS action", "policy_version = {version:String} AS current"}, columns...), ", ")
 	var all []measured.Group
-	err := s.measure(ctx, op, "SELECT toString(retention_class) AS class, "+action+" AS action, policy_version = {version:String} AS current, "+
-		array(values)+" AS compared, "+array(there)+" AS present, count() AS n FROM "+kind.Table()+
-		" GROUP BY class, action, current, compared, present ORDER BY action, class, compared, present, current LIMIT {limit:UInt32}",
+	err := s.measure(ctx, op, "SELECT toString(retention_class) AS class, toString(action) AS act, current, "+array(values)+" AS compared, "+array(there)+
+		" AS present, n FROM (SELECT "+inner+", count() AS n FROM "+kind.Table()+" GROUP BY ALL) ORDER BY act, class, compared, present, current LIMIT {limit:UInt32}",
 		[]any{clickhouse.Named("version", version), clickhouse.Named("limit", strconv.Itoa(limit+1))}, func(rows driver.Rows) error {
 			g := measured.Group{Kind: kind}
 			var current uint8
