@@ -8,6 +8,7 @@
 //	ingest verify [--full]    compare the ledger with the rows and with Kafka
 //	ingest replay TOPIC/PARTITION FROM-TO   take these offsets through the route again
 //	ingest ledger new-epoch TOPIC   account anew for a topic that was made anew
+//	ingest policy diff OLD NEW        say what a new policy file changes, and for how many rows
 //	ingest policy check --text FILE   hold the policy file against the published text
 package main
 
@@ -54,6 +55,9 @@ const usage = `Usage:
   ingest policy check --text FILE
                             hold the policy file against the published text, and end;
                             POLICY_FILE is the only setting it needs
+  ingest policy diff OLD NEW
+                            say what a new policy file changes, and for how many stored
+                            rows where CLICKHOUSE_DSN is set, and end
 
 Settings are environment variables: docs/config.md.
 `
@@ -106,6 +110,23 @@ enter. Changing a digit or a word of the text, or a period in the file, fails.
   --text FILE   the published text
 `
 
+const usagePolicyDiff = `Usage: ingest policy diff OLD NEW
+
+Says what the policy file NEW changes of the file OLD, and ends with status 0: each
+promise by class and tier, as shorter, longer, the same or different, and what of it rows
+follow that are stored already; then the rules, the sentences and every value.
+
+With CLICKHOUSE_DSN it asks the database about the classes of every policy file there
+was: how many rows would end earlier, and how many of them would be past their expiry
+at once, counted by ClickHouse with the expression that NEW would put into the tables.
+Rows whose expiry was moved before, by an anchor for instance, are counted apart.
+Without it, no rows are counted. It changes nothing.
+
+A longer promise is for new rows alone. A shorter one applies to the stored rows as
+well, and destroys those past it: the ingester starts with such a file only when
+POLICY_SHORTENS is the version of NEW, which is printed.
+`
+
 func run(args, environ []string, out io.Writer) error {
 	flags := flag.NewFlagSet("ingest", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage) }
@@ -126,10 +147,13 @@ func run(args, environ []string, out io.Writer) error {
 		}
 		return newEpoch(flags.Arg(2), environ, out)
 	case "policy":
-		if flags.Arg(1) != "check" {
-			return errors.New("policy: want ingest policy check --text FILE")
+		switch flags.Arg(1) {
+		case "check":
+			return policyCheck(flags.Args()[2:], environ, out)
+		case "diff":
+			return policyDiff(flags.Args()[2:], environ, out)
 		}
-		return policyCheck(flags.Args()[2:], environ, out)
+		return errors.New("policy: want ingest policy check --text FILE, or ingest policy diff OLD NEW")
 	}
 	return fmt.Errorf("unknown command %q: see -help", flags.Arg(0))
 }
@@ -269,4 +293,22 @@ func policyCheck(args, environ []string, out io.Writer) error {
 		return errors.New("the policy file and the published text do not agree")
 	}
 	return nil
+}
+
+func policyDiff(args, environ []string, out io.Writer) error {
+	flags := flag.NewFlagSet("policy diff", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(flags.Output(), usagePolicyDiff) }
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() != 2 {
+		return errors.New("policy diff: want ingest policy diff OLD NEW")
+	}
+	database, err := config.LoadClickHouse(environ)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := daemon.Signals(context.Background())
+	defer cancel()
+	return service.PolicyDiff(ctx, database, flags.Arg(0), flags.Arg(1), out)
 }
