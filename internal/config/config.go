@@ -255,6 +255,21 @@ func LoadPolicyFile(environ []string) (path string, err error) {
 	return c.PolicyFile, err
 }
 
+// LoadClickHouse reads how to reach the database, out of the ingester's environment.
+// Without CLICKHOUSE_DSN the DSN is empty: there is no database to ask.
+func LoadClickHouse(environ []string) (c ClickHouse, err error) {
+	var given struct {
+		DSN         Secret `env:"CLICKHOUSE_DSN"`
+		Authorities string `env:"CLICKHOUSE_TLS_CA"`
+	}
+	err = load(environ, &given, func(p *problems) {
+		if c = (ClickHouse{given.DSN, given.Authorities}); c.DSN != "" {
+			c.validate(p)
+		}
+	})
+	return c, err
+}
+
 // LoadQuery reads the query service's settings as LoadIngest does.
 func LoadQuery(environ []string) (c Query, err error) {
 	err = load(environ, &c, c.validate)

@@ -3,6 +3,7 @@ package policy
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // Registered completes a class that was read back from the database: its key, its
@@ -17,6 +18,9 @@ func Registered(s StoredClass) StoredClass {
 		}
 	} else if s.Anchor != "" {
 		s.Keep += ", or within " + s.After.String() + " of " + s.Anchor
+	}
+	if s.ShortenedBy == "" {
+		s.ShortenedAt = time.Time{}
 	}
 	if s.AtLeast != (Period{}) {
 		s.Keep += ", but not before " + s.AtLeast.String() + " from the event"

@@ -173,7 +173,7 @@ func (b *bench) registered(ctx context.Context) ([]policy.StoredClass, error) {
 	classes, err := b.store.Classes(ctx)
 	var all []policy.StoredClass
 	for _, c := range classes {
-		all = append(all, policy.StoredClass{Key: c.Retention, Period: policy.Period{Months: c.Months, Days: c.Days, Sentinel: c.Sentinel}})
+		all = append(all, policy.StoredClass{Key: c.Retention, Period: policy.Period{Months: c.Period.Months, Days: c.Period.Days, Sentinel: c.Sentinel}})
 	}
 	return all, err
 }
