@@ -52,7 +52,7 @@ func TestMovesAreReadBySweep(t *testing.T) {
 	s.enter(2, 9, 1<<63, row, 0, 1, planned)
 	later := *row
 	later.ReceivedAt = now.Add(time.Second)
-	s.enter(2, 7, 71, &later, 0, 1, planned) // of the second life
+	s.enter(2, 7, 71, &later, 0, 1, planned)   // of the second life
 	s.sweep(1, "planned", now.Add(-time.Hour)) // before it was done: the newest row counts
 	s.sweep(1, "done", now.Add(-2*time.Minute))
 	s.sweep(2, "planned", now.Add(-time.Hour))
