@@ -51,15 +51,15 @@ type spot struct {
 	bound int64
 }
 
-// touched returns the places of which rows were moved. Only a look at each row tells
+// touched returns the spots that rows were moved from. Only a look at each row tells
 // which ones are late there, and since when: one may have come back to its class's
 // own expiry today.
 func (p *part) touched() map[spot]bool {
-	places := make(map[spot]bool)
+	spots := make(map[spot]bool)
 	for _, m := range p.moved {
-		places[spot{keyOf(m.Cell), m.Bound}] = true
+		spots[spot{keyOf(m.Cell), m.Bound}] = true
 	}
-	return places
+	return spots
 }
 
 // fate is what the moves of a delivery leave possible.
