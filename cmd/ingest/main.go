@@ -9,6 +9,9 @@
 //	ingest replay TOPIC/PARTITION FROM-TO   take these offsets through the route again
 //	ingest ledger new-epoch TOPIC   account anew for a topic that was made anew
 //	ingest policy check --text FILE   hold the policy file against the published text
+//	ingest policy diff OLD NEW        say what a new policy file changes, and for how many rows
+//	ingest policy prove       hold what is stored against the policy file
+//	ingest policy receipts    how many rows of each class expired on which day
 package main
 
 import (
@@ -27,8 +30,6 @@ import (
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/daemon"
 	"github.com/lethe-audit/lethe/internal/ledger"
-	"github.com/lethe-audit/lethe/internal/policy"
-	"github.com/lethe-audit/lethe/internal/policy/sentences"
 	"github.com/lethe-audit/lethe/internal/service"
 )
 
@@ -54,6 +55,13 @@ const usage = `Usage:
   ingest policy check --text FILE
                             hold the policy file against the published text, and end;
                             POLICY_FILE is the only setting it needs
+  ingest policy diff OLD NEW
+                            say what a new policy file changes, and for how many stored
+                            rows where CLICKHOUSE_DSN is set, and end
+  ingest policy prove [--json FILE|-] [--signed-off FILE] [--full] [--seed N]
+                            hold what is stored against the policy file, and end
+  ingest policy receipts [--from DAY] [--to DAY] [--json FILE|-]
+                            say how many rows of each class expired on which day, and end
 
 Settings are environment variables: docs/config.md.
 `
@@ -86,26 +94,6 @@ are there are not published again.
 What a changed policy decides otherwise now, ingest verify names as a conflict.
 `
 
-const usagePolicyCheck = `Usage: ingest policy check --text FILE
-
-Holds POLICY_FILE against the text that was published, as plain text in English, and
-ends with status 0 where they agree and 1 where not. It needs no other setting, and
-neither Kafka nor ClickHouse.
-
-Every sentence with a number and a unit of time, with an age, or with a vague period
-(reasonable, promptly, as long as, at any time, ...) must have an entry in the file's
-sentences: by the SHA-256 of its words, with single spaces between them. The entry
-names the values that the sentence binds, or why it binds none (waived), or both where
-a part of it binds none. A period must be one that the sentence says, and count from
-the anchor that it names; where the sentence is vague, an operator's value decides. The
-SHA-256 of the whole text, with single spaces, must be text.sha256.
-
-What is wrong is named with the line of the text, or of the file, and the sums to
-enter. Changing a digit or a word of the text, or a period in the file, fails.
-
-  --text FILE   the published text
-`
-
 func run(args, environ []string, out io.Writer) error {
 	flags := flag.NewFlagSet("ingest", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage) }
@@ -126,10 +114,7 @@ func run(args, environ []string, out io.Writer) error {
 		}
 		return newEpoch(flags.Arg(2), environ, out)
 	case "policy":
-		if flags.Arg(1) != "check" {
-			return errors.New("policy: want ingest policy check --text FILE")
-		}
-		return policyCheck(flags.Args()[2:], environ, out)
+		return policyCommand(flags.Args()[1:], environ, out)
 	}
 	return fmt.Errorf("unknown command %q: see -help", flags.Arg(0))
 }
@@ -237,36 +222,4 @@ func newEpoch(topic string, environ []string, out io.Writer) error {
 	ctx, cancel := daemon.Signals(context.Background())
 	defer cancel()
 	return service.NewEpoch(ctx, cfg, topic, out)
-}
-
-func policyCheck(args, environ []string, out io.Writer) error {
-	flags := flag.NewFlagSet("policy check", flag.ContinueOnError)
-	flags.Usage = func() { fmt.Fprint(flags.Output(), usagePolicyCheck) }
-	name := flags.String("text", "", "")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	if flags.NArg() > 0 || *name == "" {
-		return errors.New("policy check: want ingest policy check --text FILE")
-	}
-	file, err := config.LoadPolicyFile(environ)
-	if err != nil {
-		return err
-	}
-	p, err := policy.Load(file)
-	if err != nil {
-		return err
-	}
-	text, err := sentences.ReadText(*name)
-	if err != nil {
-		return err
-	}
-	report := sentences.Check(p, text)
-	if err := report.Write(out, *name, file); err != nil {
-		return err
-	}
-	if !report.OK() {
-		return errors.New("the policy file and the published text do not agree")
-	}
-	return nil
 }

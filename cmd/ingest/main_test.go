@@ -233,8 +233,15 @@ func TestRefuses(t *testing.T) {
 		{"replay lethe.request/0 1-", "want FROM-TO"},
 		{"ledger", "want ingest ledger new-epoch TOPIC"},
 		{"ledger new-epoch", "want ingest ledger new-epoch TOPIC"},
-		{"policy", "want ingest policy check --text FILE"},
+		{"policy", "want ingest policy check --text FILE, ingest policy prove or"},
+		{"policy receipts more", `unknown argument "more"`},
+		{"policy receipts --from yesterday", `--from: "yesterday" is no day`},
+		{"policy receipts --from 2026-02-02 --to 2026-02-01", "--to is before --from"},
+		{"policy prove more", `unknown argument "more"`},
+		{"policy prove --json", "flag needs an argument"},
 		{"policy check", "want ingest policy check --text FILE"},
+		{"policy diff a", "want ingest policy diff OLD NEW"},
+		{"policy diff a b", "read policy file"},
 		{"policy check --text a b", "want ingest policy check --text FILE"},
 		{"policy check --text a", "POLICY_FILE is not set"},
 		{"nothing", `unknown command "nothing"`},
@@ -242,6 +249,19 @@ func TestRefuses(t *testing.T) {
 		err := run(strings.Fields(c.args), nil, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("ingest %s: got %v, want %q", c.args, err, c.want)
+		}
+	}
+}
+
+func TestPolicyDiff(t *testing.T) {
+	const policies = "../../schemas/policies/"
+	var out bytes.Buffer
+	if err := run([]string{"policy", "diff", policies + "abstra.yaml", policies + "itskode.yaml"}, nil, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"1y → 90d", "shorter: stored rows follow", "Rows were not counted", "POLICY_SHORTENS=itskode-"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, &out)
 		}
 	}
 }

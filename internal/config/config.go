@@ -137,6 +137,8 @@ type Ingest struct {
 	Group          string        `env:"KAFKA_GROUP" envDefault:"lethe-ingest" help:"Consumer group of the ingesters."`
 	SessionTimeout time.Duration `env:"KAFKA_SESSION_TIMEOUT" envDefault:"30s" help:"Time after which the brokers take the partitions of a silent ingester away. Shorter: sooner another goes on; longer: pauses of the machine or the network cost nothing. Brokers allow 6s to 30m unless told otherwise."`
 	PolicyFile     string        `env:"POLICY_FILE,required" help:"Policy file that decides how long everything is kept."`
+	PolicyShortens string        `env:"POLICY_SHORTENS" help:"Version of the policy file, where it may shorten what older files promised to stored rows: rows past the shorter period are destroyed. Without it such a file stops the start, which names the version; ingest policy diff counts the rows."`
+	ProofKeyFile   string        `env:"PROOF_KEY_FILE" help:"PEM file of the Ed25519 key that signs proofs; without it they are not signed, and say so."`
 	GeoIPDB        string        `env:"GEOIP_DB,required" help:"Country database in MMDB format; it is read again when the file changes."`
 	SubjectKeys    Secret        `env:"SUBJECT_KEYS,required" help:"Keys that hash e-mails and session ids, as id=key, separated by commas; each key has at least 32 bytes, in hex or base64. The first one writes, all of them find."`
 	BatchRows      int           `env:"BATCH_ROWS" envDefault:"100000" help:"Rows after which a batch is inserted."`
@@ -177,15 +179,16 @@ type Query struct {
 	ClickHouse ClickHouse
 	Log        Log
 
-	TopicBudget string        `env:"KAFKA_TOPIC_BUDGET" envDefault:"check" help:"As the ingesters': with off, exports say that the greatest age of data in topics is unknown."`
-	PolicyFile  string        `env:"POLICY_FILE,required" help:"Policy file that the ingesters use."`
-	SubjectKeys Secret        `env:"SUBJECT_KEYS,required" help:"The keys that the ingesters use, in the same form."`
-	HTTPAddr    string        `env:"HTTP_ADDR" envDefault:"127.0.0.1:8080" help:"Address of the API."`
-	TLSCert     string        `env:"HTTP_TLS_CERT" help:"PEM file of the API's certificate; without it the API speaks plain HTTP, for loopback or behind a front door. It is read again at SIGHUP. Needs HTTP_TLS_KEY."`
-	TLSKey      string        `env:"HTTP_TLS_KEY" help:"PEM file of the certificate's key. Needs HTTP_TLS_CERT."`
-	TokensFile  string        `env:"TOKENS_FILE,required" help:"File of hashed bearer tokens with their roles and tenants."`
-	StopTimeout time.Duration `env:"STOP_TIMEOUT" envDefault:"25s" help:"Time a stop may take: requests are finished or cut off."`
-	MetricsAddr string        `env:"METRICS_ADDR" envDefault:"127.0.0.1:9465" help:"Address of /metrics, /healthz and /readyz; profiles too where it is a loopback address."`
+	TopicBudget  string        `env:"KAFKA_TOPIC_BUDGET" envDefault:"check" help:"As the ingesters': with off, exports say that the greatest age of data in topics is unknown."`
+	PolicyFile   string        `env:"POLICY_FILE,required" help:"Policy file that the ingesters use."`
+	ProofKeyFile string        `env:"PROOF_KEY_FILE" help:"PEM file of the Ed25519 key that signs proofs; without it they are not signed, and say so."`
+	SubjectKeys  Secret        `env:"SUBJECT_KEYS,required" help:"The keys that the ingesters use, in the same form."`
+	HTTPAddr     string        `env:"HTTP_ADDR" envDefault:"127.0.0.1:8080" help:"Address of the API."`
+	TLSCert      string        `env:"HTTP_TLS_CERT" help:"PEM file of the API's certificate; without it the API speaks plain HTTP, for loopback or behind a front door. It is read again at SIGHUP. Needs HTTP_TLS_KEY."`
+	TLSKey       string        `env:"HTTP_TLS_KEY" help:"PEM file of the certificate's key. Needs HTTP_TLS_CERT."`
+	TokensFile   string        `env:"TOKENS_FILE,required" help:"File of hashed bearer tokens with their roles and tenants."`
+	StopTimeout  time.Duration `env:"STOP_TIMEOUT" envDefault:"25s" help:"Time a stop may take: requests are finished or cut off."`
+	MetricsAddr  string        `env:"METRICS_ADDR" envDefault:"127.0.0.1:9465" help:"Address of /metrics, /healthz and /readyz; profiles too where it is a loopback address."`
 }
 
 func (c *Query) validate(p *problems) {
@@ -250,6 +253,21 @@ func LoadPolicyFile(environ []string) (path string, err error) {
 	}
 	err = load(environ, &c, func(*problems) {})
 	return c.PolicyFile, err
+}
+
+// LoadClickHouse reads how to reach the database, out of the ingester's environment.
+// Without CLICKHOUSE_DSN the DSN is empty: there is no database to ask.
+func LoadClickHouse(environ []string) (c ClickHouse, err error) {
+	var given struct {
+		DSN         Secret `env:"CLICKHOUSE_DSN"`
+		Authorities string `env:"CLICKHOUSE_TLS_CA"`
+	}
+	err = load(environ, &given, func(p *problems) {
+		if c = (ClickHouse{given.DSN, given.Authorities}); c.DSN != "" {
+			c.validate(p)
+		}
+	})
+	return c, err
 }
 
 // LoadQuery reads the query service's settings as LoadIngest does.

@@ -232,3 +232,23 @@ func TestFieldNames(t *testing.T) {
 		}
 	}
 }
+
+// What can do without a database is not given the default one.
+func TestLoadClickHouse(t *testing.T) {
+	for _, c := range []struct {
+		environ []string
+		want    ClickHouse
+		fails   bool
+	}{
+		{nil, ClickHouse{}, false},
+		{[]string{"CLICKHOUSE_DSN=", "POLICY_FILE=x"}, ClickHouse{}, false},
+		{[]string{"CLICKHOUSE_DSN=https://db", "CLICKHOUSE_TLS_CA=ca.pem"}, ClickHouse{"https://db", "ca.pem"}, false},
+		{[]string{"CLICKHOUSE_DSN=db"}, ClickHouse{}, true},
+		{[]string{"CLICKHOUSE_DNS=https://db"}, ClickHouse{}, true},
+	} {
+		got, err := LoadClickHouse(c.environ)
+		if (err != nil) != c.fails || err == nil && got != c.want {
+			t.Errorf("%v: got an error: %t, want %t", c.environ, err != nil, c.fails)
+		}
+	}
+}

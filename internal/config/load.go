@@ -18,7 +18,7 @@ const ignoreName = "LETHE_ENV_IGNORE"
 // a mistake. HTTP_, LOG_, DATA_, METRICS_ and STOP_ are not listed, because
 // other programs use them freely; there only a near miss is a mistake.
 var prefixes = []string{
-	"KAFKA_", "CLICKHOUSE_", "BATCH_", "FETCH_", "POLICY_", "GEOIP_", "SUBJECT_", "TOKENS_", "LETHE_",
+	"KAFKA_", "CLICKHOUSE_", "BATCH_", "FETCH_", "POLICY_", "PROOF_", "GEOIP_", "SUBJECT_", "TOKENS_", "LETHE_",
 }
 
 // serviceLink matches what Kubernetes puts into every container for services

@@ -94,6 +94,12 @@ type decider interface {
 	Fact(row *event.Row) (facts []event.Fact, ok bool)
 }
 
+type known interface {
+	Fate(row *event.Row) retention.Fate
+	// ForgetAt is when a fact is of no use any more.
+	ForgetAt(f event.Fact) time.Time
+}
+
 type publisher interface {
 	Publish(ctx context.Context, msgs ...publish.Message) error
 }
@@ -114,9 +120,8 @@ type Options struct {
 	Policy        decider
 	PolicyVersion string
 	NewRedactor   func() (Redactor, error)
-	// Fate says what becomes of a row by what is known of the past: whether its
-	// people were erased, or what it hangs on was deleted. Workers call it for every row.
-	Fate func(*event.Row) retention.Fate
+	// Known is what was deleted, erased and held. Workers ask it about every row.
+	Known known
 	// Digest recognises a record that could not be decoded and tells nothing about it.
 	Digest  func(value []byte) string
 	Storage Storage
@@ -161,7 +166,7 @@ func (o *Options) validate() error {
 	need(o.Policy != nil, "Policy")
 	need(o.PolicyVersion != "", "PolicyVersion")
 	need(o.NewRedactor != nil, "NewRedactor")
-	need(o.Fate != nil, "Fate")
+	need(o.Known != nil, "Known")
 	need(o.Digest != nil, "Digest")
 	need(o.Storage != nil, "Storage")
 	need(o.Dead != nil, "Dead")

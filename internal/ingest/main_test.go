@@ -234,7 +234,7 @@ func (s *stack) start(change func(*Options), prepare ...func(*Ingester)) *runnin
 	o := Options{
 		Brokers: s.kafka.Brokers, Transport: transport, Dialer: dialer, Group: s.group, Topics: s.topics, DeadTopic: s.dead,
 		Policy: rules, PolicyVersion: rules.Version, Digest: keys.Digest,
-		Fate: retention.New(rules, retention.Source{Promises: rules.Stored()}, func(string) []string { return nil }).Fate,
+		Known: retention.New(rules, retention.Source{Promises: rules.Stored()}, func(string) []string { return nil }),
 		NewRedactor: func() (Redactor, error) {
 			return redact.New(redact.Options{Keys: keys, Countries: everywhere{}, PolicyVersion: rules.Version})
 		},

@@ -31,10 +31,10 @@ func (s *stack) verify(change func(*verify.Options)) *verify.Report {
 	}
 	periods := make(map[string]policy.Period, len(classes))
 	for _, c := range classes {
-		periods[c.Retention] = policy.Period{Months: c.Months, Days: c.Days, Sentinel: c.Sentinel}
+		periods[c.Retention] = policy.Period{Months: c.Period.Months, Days: c.Period.Days, Sentinel: c.Sentinel}
 	}
 	o := verify.Options{
-		Ledger: s.store, Rows: s.store, Stamps: s.store, Kafka: survey, Grace: time.Hour, Now: time.Now,
+		Ledger: s.store, Moves: s.store, Rows: s.store, Stamps: s.store, Kafka: survey, Grace: time.Hour, Now: time.Now,
 		Period: func(class string) verify.Period { return periods[class] },
 	}
 	change(&o)
@@ -79,7 +79,7 @@ func filled(t *testing.T) *stack {
 }
 
 // savedTables are what restore brings back.
-var savedTables = []string{"request_events", "ingest_ledger", "verified_buckets"}
+var savedTables = []string{"request_events", "ingest_ledger", "verified_buckets", "retention_moves", "retention_sweeps"}
 
 // save keeps the parts of the tables, so that a test can break them more than once.
 func (s *stack) save() {
@@ -176,6 +176,13 @@ var broken = []struct {
 		"ALTER TABLE ingest_ledger UPDATE dead = 0, absent = 1, `other.outcome` = ['absent'] WHERE first = 10 SETTINGS mutations_sync = 2",
 		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 15 FROM request_events WHERE src_offset = 12",
 	}, []string{"unexpected lethe.request/0 15-15"}},
+	{"an offset that was erased before it came", []string{
+		"ALTER TABLE ingest_ledger UPDATE dead = 0, suppressed = 1, `other.outcome` = ['suppressed'] WHERE first = 10 SETTINGS mutations_sync = 2",
+	}, nil},
+	{"a row where the ledger says that it was erased before it came", []string{
+		"ALTER TABLE ingest_ledger UPDATE dead = 0, suppressed = 1, `other.outcome` = ['suppressed'] WHERE first = 10 SETTINGS mutations_sync = 2",
+		"INSERT INTO request_events (" + columns + ") SELECT * EXCEPT (id, src_offset), id, 15 FROM request_events WHERE src_offset = 12",
+	}, []string{"unexpected lethe.request/0 15-15"}},
 	{"a dead letter that is not there", []string{
 		"ALTER TABLE ingest_ledger UPDATE stored = 9, dead = 1, `other.first` = [24], `other.last` = [24], `other.outcome` = ['dead'], " +
 			"`cells.rows` = [9] WHERE first = 20 SETTINGS mutations_sync = 2",
@@ -225,7 +232,10 @@ func TestVerify(t *testing.T) {
 		})
 	}
 	for _, c := range broken {
-		run("names "+c.name, func(t *testing.T, s *stack) { s.names(c.name, c.breaks, c.want) })
+		run("names "+c.name, func(t *testing.T, s *stack) {
+			s.tamper(c.name, c.breaks)
+			s.names(c.want, shorter, shorter, everything, shorter)
+		})
 	}
 	run("takes the word of stamps", func(t *testing.T, s *stack) {
 		r := s.verify(shorter)
@@ -280,6 +290,18 @@ func TestVerify(t *testing.T) {
 		if got := found(r); len(got) != 1 || got[0] != "late lethe.request/0 30-39" {
 			t.Errorf("rows that have a stamp outlived the grace: got %q", got)
 		}
+		shortened := func(ago time.Duration) func(*verify.Options) {
+			return func(o *verify.Options) {
+				due(25*time.Hour, time.Minute)(o)
+				o.Since = func(string) time.Time { return time.Now().Add(-ago) }
+			}
+		}
+		if r := s.verify(shortened(2 * time.Minute)); r.OK() {
+			t.Error("they outlived the grace after the period was shortened: got nothing")
+		}
+		if r := s.verify(shortened(time.Second)); !r.OK() {
+			t.Errorf("the period was shortened a moment ago: got %q", found(r))
+		}
 		s.query("SYSTEM START MERGES request_events")
 		s.query("DELETE FROM request_events WHERE src_offset >= 30")
 		if r := s.verify(due(25*time.Hour, time.Minute)); !r.OK() {
@@ -301,13 +323,12 @@ func TestVerify(t *testing.T) {
 	})
 }
 
-// names expects that a run with stamps from before, a full one and one without
-// any stamp find the same.
-func (s *stack) names(name string, breaks, want []string) {
+// names expects that all of these runs find the same: with stamps from before, in
+// full, and after that without any stamp.
+func (s *stack) names(want []string, run func(*verify.Options), changes ...func(*verify.Options)) {
 	s.t.Helper()
-	s.tamper(name, breaks)
-	for _, change := range []func(*verify.Options){shorter, everything, shorter} {
-		report := s.verify(change)
+	for _, change := range changes {
+		report := s.verify(func(o *verify.Options) { run(o); change(o) })
 		var text strings.Builder
 		if err := report.Print(&text); err != nil {
 			s.t.Fatal(err)

@@ -277,7 +277,10 @@ func (w *worker) one(p *partition) {
 	w.redact.Row(e, decision, row)
 	row.Topic, row.Partition, row.Offset, row.ReceivedAt = p.topic, p.partition, rec.Offset, c.now
 	if facts, ok := w.o.Policy.Fact(row); ok {
-		c.remember(facts)
+		if len(facts) == 0 {
+			w.metrics.unnamed.WithLabelValues(name).Inc()
+		}
+		w.remember(facts)
 	}
 	outcome := w.outcome(row, decision)
 	if outcome == ledger.Stored {
@@ -291,7 +294,7 @@ func (w *worker) one(p *partition) {
 // outcome says whether a row is stored. Where facts are not known yet, the next
 // sweep finds the row.
 func (w *worker) outcome(row *event.Row, d policy.Decision) ledger.Outcome {
-	fate := w.o.Fate(row)
+	fate := w.o.Known.Fate(row)
 	switch {
 	case fate.Erased && !fate.Held:
 		return ledger.Suppressed
@@ -302,11 +305,12 @@ func (w *worker) outcome(row *event.Row, d policy.Decision) ledger.Outcome {
 }
 
 // remember copies facts, whose strings are the record's.
-func (c *chunk) remember(facts []event.Fact) {
+func (w *worker) remember(facts []event.Fact) {
 	for _, f := range facts {
 		f.Subject, f.Action, f.Tier = strings.Clone(f.Subject), strings.Clone(f.Action), strings.Clone(f.Tier)
 		f.Source, f.ID = strings.Clone(f.Source), strings.Clone(f.ID)
-		c.facts = append(c.facts, f)
+		f.ForgetAt = w.o.Known.ForgetAt(f)
+		w.chunk.facts = append(w.chunk.facts, f)
 	}
 }
 

@@ -60,21 +60,72 @@ type Stamp struct {
 	At     time.Time
 }
 
+// View is how rows and moves are looked at.
+type View struct {
+	Eras   []Era // in order of time for each topic
+	Sweeps Sweeps
+	Now    time.Time
+	Due    time.Time // what should have gone by then must have gone by now: Now less the grace
+}
+
+// Sweeps says which of the runs that move expiries were done at an instant: those
+// up to Last, but for the Open ones.
+type Sweeps struct {
+	Last uint64
+	Open []uint64
+}
+
+// Term says where the expiry of a row is.
+type Term uint8
+
+// The terms.
+const (
+	Own    Term = iota // where its class has it
+	Past               // moved, to an instant before View.Now
+	Future             // moved, to a later one
+)
+
 // Found counts the rows that lie between two bounds of ledger entries, in one
-// cell. Repeats that ClickHouse has not merged yet are counted each, unless
-// deliveries were asked for.
+// cell and with one term. Repeats that ClickHouse has not merged yet are counted
+// each, unless deliveries were asked for. The digest of rows with a moved expiry
+// is one of their expiries too.
 type Found struct {
 	Cell
+	Term        Term
 	Era         int // index into the eras that were asked for; −1: of none
 	Partition   int32
 	First, Last int64 // the lowest and the highest offset of the rows
+	Bound       int64 // the bound that they are behind
+}
+
+// Moved counts the deliveries whose expiry was moved, in the same way: where the
+// last move of each has put it, and with the digest that its row then has.
+type Moved struct {
+	Found
+	Taken   uint64 // their digest in the ledger's cells
+	Overdue uint64 // of Rows: those that must be gone
 }
 
 // Delivery is one stored row as the proof sees it; repeats of it are one.
 type Delivery struct {
-	Offset int64
-	Digest uint64
-	Cell   Cell // without Rows and Digest
+	Offset   int64
+	Digest   uint64
+	Cell     Cell   // without Rows and Digest
+	Override uint32 // the expiry it was moved to, seconds since 1970; 0: its class's own
+}
+
+// Move is a delivery whose expiry was moved, in the order of the sweeps. Override
+// is not set.
+type Move struct {
+	Delivery
+	Steps []Step
+}
+
+// Step is one sweep's part in a move.
+type Step struct {
+	From, To uint32 // overrides
+	Done     bool
+	At       time.Time // when it was done, or else planned
 }
 
 // Bounds are the first offset that a Kafka partition still has and the one after its last.

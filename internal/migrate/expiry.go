@@ -16,9 +16,8 @@ import (
 
 // expiry is what the policy asks of the tables.
 type expiry struct {
-	version string
-	classes []policy.StoredClass
-	grace   time.Duration
+	policy   *policy.Policy
+	shortens string // the version of the policy that may shorten older promises
 }
 
 // expiring are the tables that the expiry stands in.
@@ -28,18 +27,22 @@ var expiring = []string{"request_events", "audit_events", "security_events"}
 // program registered a class in between.
 const maxRounds = 10
 
-// apply registers the policy's classes and writes the expiry of all classes
-// ever registered into the tables where it is not there yet. It returns how
-// many tables it changed.
+// apply registers the policy's classes, and what it shortens of older ones where
+// that is allowed, and writes the expiry of all classes ever registered into the
+// tables where it is not there yet. It returns how many tables it changed.
 //
-// The order matters: a class is registered before any table knows it, and
-// after the tables were written the register is read again. So whoever writes
-// last has seen every class, and no class is ever missing for long.
+// The order matters: a class or a shortening is registered before any table knows it, and
+// after the tables were written the register is read again. The register only grows, and
+// what holds by it depends on no order. So whoever writes last has seen everything, and
+// no class is ever missing for long.
 func (x expiry) apply(ctx context.Context, conn driver.Conn) (steps int, err error) {
 	for range maxRounds {
 		all, err := registered(ctx, conn)
 		if err != nil {
 			return steps, fmt.Errorf("read retention_classes: %w", err)
+		}
+		if err := x.check(all); err != nil {
+			return steps, err
 		}
 		if err := x.register(ctx, conn, all); err != nil {
 			return steps, fmt.Errorf("register retention classes: %w", err)
@@ -59,54 +62,6 @@ func (x expiry) apply(ctx context.Context, conn driver.Conn) (steps int, err err
 	return steps, errors.New("write expiry: other programs keep changing it; start them one after the other")
 }
 
-// register records the classes of the policy that are not there yet.
-func (x expiry) register(ctx context.Context, conn driver.Conn, all []policy.StoredClass) error {
-	known := make(map[string]policy.Period, len(all))
-	for _, c := range all {
-		known[c.Key] = c.Period
-	}
-	for _, c := range x.classes {
-		old, ok := known[c.Key]
-		if ok && old != c.Period {
-			return fmt.Errorf("%s is registered with another period; a class's period is part of its key and cannot change", c.Key)
-		}
-		if ok {
-			continue
-		}
-		err := conn.Exec(insert(ctx), `INSERT INTO retention_classes (retention_class, months, days, sentinel, policy_version, registered_at)
-			SELECT {key:String}, {months:UInt32}, {days:UInt32}, {sentinel:Bool}, {version:String}, now64(3, 'UTC')`,
-			clickhouse.Named("key", c.Key), clickhouse.Named("months", strconv.Itoa(c.Period.Months)), clickhouse.Named("days", strconv.Itoa(c.Period.Days)),
-			clickhouse.Named("sentinel", strconv.FormatBool(c.Period.Sentinel)), clickhouse.Named("version", x.version))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// registered returns every class that any policy has produced, in order of key.
-func registered(ctx context.Context, conn driver.Conn) ([]policy.StoredClass, error) {
-	rows, err := conn.Query(ctx, "SELECT DISTINCT retention_class, months, days, sentinel FROM retention_classes ORDER BY retention_class")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []policy.StoredClass
-	for rows.Next() {
-		var c policy.StoredClass
-		var months, days uint32
-		if err := rows.Scan(&c.Key, &months, &days, &c.Period.Sentinel); err != nil {
-			return nil, err
-		}
-		c.Period.Months, c.Period.Days = int(months), int(days)
-		if n := len(all); n > 0 && all[n-1].Key == c.Key {
-			return nil, fmt.Errorf("%s has two periods", c.Key)
-		}
-		all = append(all, c)
-	}
-	return all, rows.Err()
-}
-
 // write puts the expression into each table that does not have it, as its TTL
 // and as the alias expires_at in one statement.
 func (x expiry) write(ctx context.Context, conn driver.Conn, expr string) (changed int, err error) {
@@ -117,7 +72,7 @@ func (x expiry) write(ctx context.Context, conn driver.Conn, expr string) (chang
 		return 0, fmt.Errorf("check expiry: %w", err)
 	}
 	normal = strings.TrimPrefix(normal, "SELECT ")
-	timeout := mergeTimeout(x.grace)
+	timeout := MergeTimeout(x.policy.Grace)
 	for _, table := range expiring {
 		live, err := describe(ctx, conn, table)
 		if err != nil {
@@ -146,10 +101,10 @@ func (x expiry) write(ctx context.Context, conn driver.Conn, expr string) (chang
 	return changed, nil
 }
 
-// mergeTimeout is how long ClickHouse may wait between two merges that remove
+// MergeTimeout is how long ClickHouse may wait between two merges that remove
 // expired rows of a part, in seconds: an eighth of the grace, at most an hour.
 // The rest of the grace is for the merges themselves.
-func mergeTimeout(grace time.Duration) int {
+func MergeTimeout(grace time.Duration) int {
 	return int(min(time.Hour, max(time.Second, grace/8)) / time.Second)
 }
 

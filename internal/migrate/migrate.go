@@ -37,12 +37,16 @@ type Options struct {
 	Authorities *x509.CertPool
 	// Policy is what the tables enforce. Required.
 	Policy *policy.Policy
+	// Shortens is the version of the policy where that may shorten what older policy
+	// files promised to stored rows: rows past the shorter period are destroyed.
+	Shortens string
 }
 
 // Apply runs the migrations that have not run and makes the policy's expiry the
 // one in force. When there is nothing to do it changes nothing. It MUST have
 // returned before rows of the policy's classes are inserted: a class the tables
-// do not know never expires.
+// do not know never expires. A *Refusal says that the policy contradicts what is
+// registered or shortens older promises without leave; it moved nothing.
 func Apply(ctx context.Context, options Options) error {
 	if options.DSN == "" || options.Policy == nil {
 		return errors.New("migrate: DSN and Policy are required")
@@ -69,8 +73,7 @@ func apply(ctx context.Context, options Options) (steps int, err error) {
 	if err != nil {
 		return steps, err
 	}
-	p := options.Policy
-	changed, err := expiry{p.Version, p.Stored(), p.Grace}.apply(ctx, conn)
+	changed, err := expiry{options.Policy, options.Shortens}.apply(ctx, conn)
 	return steps + changed, err
 }
 

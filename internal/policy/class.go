@@ -2,6 +2,7 @@ package policy
 
 import (
 	"strings"
+	"time"
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"go.yaml.in/yaml/v3"
@@ -20,7 +21,10 @@ type StoredClass struct {
 	// Period is what the TTL adds to retained_from. It is the sentinel while
 	// the class waits for its anchor.
 	Period Period
-	Bucket Unit
+	// Promised is the Period of the key. Period, After and AtLeast are shorter where
+	// a later policy file shortened them.
+	Promised Period
+	Bucket   Unit
 
 	Keep string // the promise in words: "2y", or "within 30d"
 	From string // what Keep counts from: "event", or the action of an anchor
@@ -35,6 +39,14 @@ type StoredClass struct {
 	Operator string // the operator's value that fills or reads the text; "" where there is none
 	Erasable bool   // false: a statute keeps the rows of an erased person
 	Reason   string // the statute, where Erasable is false
+
+	// Downgrade is what a row hangs on when a plan is changed for one with a shorter
+	// period, such as "organization"; "": the change leaves stored rows alone.
+	Downgrade string
+
+	// Of a class that a later file shortened: that policy's version, and since when.
+	ShortenedBy string
+	ShortenedAt time.Time
 }
 
 // SplitKey takes a stored class key apart: "request/pro@30d" is the class
@@ -140,8 +152,9 @@ type class struct {
 	without         *Period
 	withoutOperator string
 
-	sooner  *sooner
-	atLeast *statute
+	sooner    *sooner
+	atLeast   *statute
+	downgrade bearer // what tiers hang on where a shorter one applies to stored rows
 
 	operator string
 	erasable bool
@@ -226,7 +239,7 @@ func (c *class) store(section func(path string) string) []StoredClass {
 			s.Key += "/" + s.Tier
 		}
 		s.Key += "@" + promise
-		s.Bucket = s.Period.unit()
+		s.Promised, s.Bucket = s.Period, s.Period.Unit()
 		v := variants{free: &s, anchored: &s}
 		out = append(out, s)
 		if c.sooner != nil {
@@ -242,6 +255,7 @@ func (c *class) store(section func(path string) string) []StoredClass {
 	for i := range c.tiers {
 		t := &c.tiers[i]
 		s := base
+		s.Downgrade = c.downgrade.String()
 		s.Tier, s.Period, s.Keep = t.name, t.period, t.period.String()
 		t.stored = add(s, s.Keep)
 	}

@@ -88,7 +88,7 @@ func (l *loader) class(c *class, o *object, grace time.Duration) {
 			l.agree(n, o.path, c, e)
 		}
 	} else if promise != nil {
-		l.claims = append(l.claims, claim{path, promise})
+		l.claims = append(l.claims, claim{path: path, at: promise})
 	}
 	o.done()
 }
@@ -163,7 +163,7 @@ func (l *loader) sooner(n *yaml.Node, path string, grace time.Duration) *sooner 
 	s := &sooner{within: l.period(o.need("within"), o.sub("within")), from: l.text(o.need("from"), o.sub("from"))}
 	if at := o.get("within"); at != nil {
 		l.longerThanGrace(at, o.sub("within"), s.within, grace)
-		l.claims = append(l.claims, claim{o.sub("within"), at})
+		l.claims = append(l.claims, claim{path: o.sub("within"), at: at})
 	}
 	if s.from != "" {
 		s.keyed, s.bearer = l.anchor(o, s.from)
@@ -181,6 +181,9 @@ func (l *loader) tiers(c *class, o *object) {
 	bounds, without := o.get("bounds"), o.need("without")
 	if without != nil {
 		c.without, c.withoutOperator = l.without(without, o.sub("without"))
+	}
+	if n := o.get("downgrade"); n != nil {
+		c.downgrade = l.downgrade(n, o.sub("downgrade"))
 	}
 	for _, key := range o.keys {
 		if o.asked[key.Value] {
@@ -222,6 +225,32 @@ func (l *loader) tiers(c *class, o *object) {
 	if c.without != nil {
 		bounded(without, "without", *c.without)
 	}
+}
+
+// payers are what a plan can belong to.
+var payers = []string{"organization", "workspace", "user"}
+
+// downgrade reads whether a plan with a shorter period applies to stored rows, and
+// returns what the plan belongs to; noBearer where they keep their promise.
+func (l *loader) downgrade(n *yaml.Node, path string) bearer {
+	o := l.object(n, path)
+	keyed, rows := l.text(o.need("key"), o.sub("key")), l.text(o.need("old_rows"), o.sub("old_rows"))
+	if keyed != "" && !slices.Contains(payers, keyed) {
+		l.fail(o.get("key"), "%s: no plan belongs to a %q: want %s", path, keyed, strings.Join(payers, ", "))
+	}
+	if rows != "" && rows != "shorten" && rows != "keep" {
+		l.fail(o.get("old_rows"), "%s: %q is neither shorten nor keep", path, rows)
+	}
+	if by := o.get("operator"); by == nil {
+		l.claims = append(l.claims, claim{path: path, at: n, itself: true})
+	} else if e := l.refer(by, path, l.text(by, o.sub("operator"))); e != nil && e.Value != rows {
+		l.fail(n, "%s: %s here and %s in operator.%s", path, rows, e.Value, e.Name)
+	}
+	o.done()
+	if rows != "shorten" {
+		return noBearer
+	}
+	return bearers[keyed]
 }
 
 // agree checks that the class says what its operator's value says.
@@ -276,7 +305,7 @@ func (s *StoredClass) partitions(grace time.Duration) int {
 // check makes what Decide works with, and holds the sections to each other.
 func (l *loader) check(p *Policy, rules []*rule) {
 	for _, c := range l.claims {
-		if !l.isBound(c.path) {
+		if !l.isBound(c) {
 			l.fail(c.at, "%s: no sentence binds it, and no operator's value stands for it", c.path)
 		}
 	}
@@ -288,6 +317,7 @@ func (l *loader) check(p *Policy, rules []*rule) {
 	if len(l.errs) > 0 {
 		return
 	}
+	p.listed = list(rules)
 	for _, c := range l.order {
 		if c.kinds == 0 {
 			l.fail(c.at, "classes.%s: no rule chooses it", c.name)
@@ -325,9 +355,9 @@ func (l *loader) consultations(p *Policy) {
 	}
 }
 
-// isBound reports whether a sentence stands behind the value at path.
-func (l *loader) isBound(path string) bool {
-	return slices.ContainsFunc(l.bound, func(b binding) bool { return below(b.path, path) || below(path, b.path) })
+// isBound reports whether a sentence stands behind the value of a claim.
+func (l *loader) isBound(c claim) bool {
+	return slices.ContainsFunc(l.bound, func(b binding) bool { return below(b.path, c.path) || !c.itself && below(c.path, b.path) })
 }
 
 // below reports whether path is root or lies below it.

@@ -183,6 +183,9 @@ func (l *loader) facts(p *Policy, n *yaml.Node) {
 			hangs[family] = append(hangs[family], b)
 		}
 		hang(c.from, c.bearer)
+		if c.downgrade != noBearer {
+			hang(planChanged, c.downgrade)
+		}
 		if c.sooner != nil {
 			hang(c.sooner.from, c.sooner.bearer)
 		}
@@ -222,6 +225,9 @@ func about(family string, hangs []bearer) []bearer {
 		return []bearer{onUser}
 	case family == "workspace" && organization:
 		return []bearer{onWorkspace, onOrganization}
+	case family == "plan" && len(hangs) > 0:
+		slices.Sort(hangs)
+		return slices.Compact(hangs)
 	case family == "plan":
 		return []bearer{onOrganization}
 	}

@@ -41,8 +41,9 @@ type operatorEntry struct {
 // claim is a value of the file that must come from somewhere: a sentence of the
 // text, or the operator.
 type claim struct {
-	path string
-	at   *yaml.Node
+	path   string
+	at     *yaml.Node
+	itself bool // a sentence about what it lies in is not enough
 }
 
 // binding is a path of the file that a sentence stands behind.
@@ -217,7 +218,7 @@ func (l *loader) orOperator(n *yaml.Node, path string) (string, *yaml.Node) {
 	s := l.text(n, path)
 	if s != byOperator {
 		if s != "" {
-			l.claims = append(l.claims, claim{path, n})
+			l.claims = append(l.claims, claim{path: path, at: n})
 		}
 		return s, n
 	}

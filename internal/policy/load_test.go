@@ -102,6 +102,13 @@ func TestParseNamesTheLine(t *testing.T) {
 		{"bounds the wrong way", "[14d, 90d]", "[90d, 14d]", 4, "90d is longer than 14d"},
 		{"one bound", "[14d, 90d]", "[14d]", 4, "the shortest and the longest"},
 		{"tier by something else", "by: plan.tier", "by: region", 4, "want by: plan.tier"},
+		{"plan of a project", "bounds: [14d, 90d],", "bounds: [14d, 90d], downgrade: {key: project, old_rows: shorten, operator: less},", 4, `no plan belongs to a "project"`},
+		{"downgrade of another kind", "bounds: [14d, 90d],", "bounds: [14d, 90d], downgrade: {key: user, old_rows: delete, operator: less},", 4, `"delete" is neither shorten nor keep`},
+		{"downgrade that nothing says", "bounds: [14d, 90d],", "bounds: [14d, 90d], downgrade: {key: user, old_rows: shorten},", 4, "classes.plan.keep.downgrade: no sentence binds it"},
+		{"downgrade without its value", "bounds: [14d, 90d],", "bounds: [14d, 90d], downgrade: {key: user, old_rows: shorten, operator: less},", 4, `the operator's value "less" is missing`},
+		{"downgrade that disagrees", "bounds: [14d, 90d],", "bounds: [14d, 90d], downgrade: {key: user, old_rows: shorten, operator: acc},", 4, "shorten here and 2y in operator.acc"},
+		{"downgrade without a key", "bounds: [14d, 90d],", "bounds: [14d, 90d], downgrade: {old_rows: shorten, operator: less},", 4, `"key" is missing`},
+		{"downgrade with more", "bounds: [14d, 90d],", "bounds: [14d, 90d], downgrade: {key: user, old_rows: shorten, operator: less, from: x},", 4, `unknown key "from"`},
 		{"tiers from an anchor", "from: event, operator: by_plan", "from: account.deleted, operator: by_plan", 4, "tiers count from the event"},
 		{"sooner within the grace", "from: event, operator: by_plan", "from: event, sooner: {within: 1d, from: account.deleted, key: user}, operator: by_plan", 4, "not longer than the grace"},
 		{"sooner on an anchored class", "key: user,", "key: user, sooner: {within: 9d, from: account.deleted, key: user},", 5, "can end sooner"},
@@ -280,4 +287,46 @@ func FuzzParse(f *testing.F) {
 			_, _ = p.Decide(newEvent(k, noon), noon)
 		}
 	})
+}
+
+// A plan's change applies to stored rows where the file says so.
+func TestDowngrade(t *testing.T) {
+	const bounds, value = "bounds: [14d, 90d],", "\noperator:\n"
+	for _, c := range []struct{ downgrade, want, subjects string }{
+		{"", "", "organization:org_7"},
+		{"downgrade: {key: organization, old_rows: shorten, operator: less},", "organization", "organization:org_7"},
+		{"downgrade: {key: workspace, old_rows: shorten, operator: less},", "workspace", "workspace:ws_1"},
+		{"downgrade: {key: user, old_rows: shorten, operator: less},", "user", "user:u_1"},
+		{"downgrade: {key: user, old_rows: keep, operator: less},", "", "organization:org_7"},
+	} {
+		p := smallWith(t)
+		if c.downgrade != "" {
+			rows := "shorten"
+			if strings.Contains(c.downgrade, "keep") {
+				rows = "keep"
+			}
+			p = smallWith(t, bounds, bounds+" "+c.downgrade, value, value+"  less: {value: "+rows+", basis: b, owner: o, review: 2027-01-01}\n")
+		}
+		for _, s := range p.Stored() {
+			want := ""
+			if s.Class == "plan" && s.Tier != "without" {
+				want = c.want
+			}
+			if s.Downgrade != want {
+				t.Errorf("%s: %s hangs on %q, want %q", c.downgrade, s.Key, s.Downgrade, want)
+			}
+		}
+		facts, _ := p.Fact(auditRow("plan.changed", organization, "org_7", workspace, "ws_1", user, "u_1", plan, "free"))
+		if len(facts) != 1 || facts[0].Subject != c.subjects {
+			t.Errorf("%s: got %v, want %s", c.downgrade, facts, c.subjects)
+		}
+	}
+	p := smallWith(t, bounds, bounds+" downgrade: {key: organization, old_rows: shorten},", "storage_regions]}", "storage_regions, classes.plan.keep.downgrade]}")
+	wide := strings.NewReplacer(bounds, bounds+" downgrade: {key: organization, old_rows: shorten},", "storage_regions]}", "storage_regions, classes.plan.keep]}").Replace(small)
+	if _, err := Parse("small.yaml", []byte(wide)); err == nil || !strings.Contains(err.Error(), "no sentence binds it") {
+		t.Errorf("that periods go by plan does not say what a change does: got %v", err)
+	}
+	if got := p.Stored()[0].Downgrade; got != "organization" {
+		t.Errorf("a sentence says it: got %q", got)
+	}
 }

@@ -147,8 +147,8 @@ func (u Unit) String() string {
 // maxDayUnit is the longest period, in days, whose partitions are days.
 const maxDayUnit = 35
 
-// unit returns how wide the partitions of rows with this period are.
-func (p Period) unit() Unit {
+// Unit returns how wide the partitions of rows with this period are.
+func (p Period) Unit() Unit {
 	if !p.Sentinel && p.most() <= maxDayUnit {
 		return Day
 	}
@@ -157,7 +157,7 @@ func (p Period) unit() Unit {
 
 // Bucket returns the first day of the partition that holds what is retained from
 // an instant for this period, in days since 1970-01-01.
-func (p Period) Bucket(from time.Time) int32 { return p.unit().bucket(from.UTC()) }
+func (p Period) Bucket(from time.Time) int32 { return p.Unit().bucket(from.UTC()) }
 
 // bucket returns the first day of the partition that t falls in, in days since 1970-01-01.
 func (u Unit) bucket(t time.Time) int32 {

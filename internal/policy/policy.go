@@ -74,6 +74,7 @@ type Policy struct {
 	tiers   map[string]bool
 	rules   [event.NumKinds][]rule
 	stored  []StoredClass
+	listed  []Rule
 }
 
 // Regions says where data may lie, as the text puts it. All empty: it is silent.

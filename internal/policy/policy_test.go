@@ -248,7 +248,7 @@ func TestBucketsAreMonthsForLongPeriods(t *testing.T) {
 	for period, want := range map[Period]string{
 		{Days: 35}: "2026-01-31", {Months: 1}: "2026-01-31", {Days: 36}: "2026-01-01", {Months: 2}: "2026-01-01", {Sentinel: true}: "2026-01-01",
 	} {
-		got := time.Unix(int64(period.unit().bucket(noon))*86400, 0).UTC().Format(time.DateOnly)
+		got := time.Unix(int64(period.Unit().bucket(noon))*86400, 0).UTC().Format(time.DateOnly)
 		if got != want {
 			t.Errorf("%s: got %s, want %s", period, got, want)
 		}

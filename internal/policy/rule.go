@@ -10,13 +10,14 @@ import (
 
 // rule chooses a class for the events that meet all of its conditions.
 type rule struct {
-	at    *yaml.Node
-	class *class
-	kinds event.KindSet
-	named bool // the kinds are written down
-	conds []cond
-	has   []event.Attr // at least one is present
-	lacks []event.Attr // none is present
+	at     *yaml.Node
+	number int // in the order of the file, from 1
+	class  *class
+	kinds  event.KindSet
+	named  bool // the kinds are written down
+	conds  []cond
+	has    []event.Attr // at least one is present
+	lacks  []event.Attr // none is present
 }
 
 // cond asks that an attribute is present and matches one of the patterns.
@@ -179,6 +180,7 @@ func (l *loader) rules(n *yaml.Node) []*rule {
 		if r == nil {
 			continue
 		}
+		r.number = len(rules) + 1
 		l.shadows(r, rules)
 		if r.class != nil {
 			r.class.kinds |= r.kinds

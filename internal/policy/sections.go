@@ -94,7 +94,7 @@ func (l *loader) regions(p *Policy, n *yaml.Node) {
 			l.fail(n, "storage_regions: %s is both allowed and refused", w)
 		}
 	}
-	l.claims = append(l.claims, claim{"storage_regions", n})
+	l.claims = append(l.claims, claim{path: "storage_regions", at: n})
 	o.done()
 }
 
@@ -109,7 +109,7 @@ func (l *loader) minors(p *Policy, n *yaml.Node) {
 			l.fail(at, "minors.under: want an age in years")
 		}
 		p.Minors.Under = age
-		l.claims = append(l.claims, claim{"minors.under", at})
+		l.claims = append(l.claims, claim{path: "minors.under", at: at})
 	}
 	p.Minors.Within = l.periodOrOperator(o.need("within"), "minors.within")
 	o.done()

@@ -35,6 +35,7 @@ func TestRoles(t *testing.T) {
 		{http.MethodGet, "/v1/holds", "", map[Role]int{Investigator: no, Officer: yes, Approver: no, Auditor: no, Operator: no}, false},
 		{http.MethodPost, "/v1/holds/x/release", "", map[Role]int{Investigator: no, Officer: http.StatusNotFound, Approver: no, Auditor: no, Operator: no}, false},
 		{http.MethodGet, "/v1/retention", "", map[Role]int{Investigator: yes, Officer: yes, Approver: yes, Auditor: yes, Operator: yes}, false},
+		{http.MethodGet, "/v1/retention/proof", "", map[Role]int{Investigator: no, Officer: yes, Approver: no, Auditor: yes, Operator: no}, false},
 		{http.MethodGet, "/openapi.yaml", "", nil, true},
 		{http.MethodGet, "/", "", nil, true},
 	}

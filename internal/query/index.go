@@ -34,6 +34,7 @@ var about = map[string]string{
 	pathHolds:         "what must not go, and placing a hold",
 	pathRelease:       "releasing a hold",
 	pathRetention:     "what the policy promises per class, and what ClickHouse holds",
+	pathProof:         "a verdict on every sentence of the published text, signed",
 	pathOpenAPI:       "the description of this API",
 }
 

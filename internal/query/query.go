@@ -69,10 +69,11 @@ type auditor interface {
 
 // Options are what a Server needs. All are required but those that say so.
 type Options struct {
-	Rows  rows
-	Facts facts
-	Book  book
-	Audit auditor
+	Rows   rows
+	Facts  facts
+	Book   book
+	Audit  auditor
+	Prover prover
 	// Requests is where erasures and holds are kept.
 	Requests requests
 	Policy   *policy.Policy
@@ -107,6 +108,7 @@ type Server struct {
 	o        Options
 	cursors  *cursors
 	flags    flags
+	proving  chan struct{} // has room for one
 	metrics  *metrics
 	notice   export.Notice
 	handler  http.Handler
@@ -126,8 +128,8 @@ const queryTimeout = 30 * time.Second
 // read that cannot be recorded.
 func New(o Options) (*Server, error) {
 	switch {
-	case o.Rows == nil, o.Facts == nil, o.Book == nil, o.Audit == nil, o.Requests == nil, o.Policy == nil, o.Keys == nil, o.Tokens == nil, o.Log == nil, o.Metrics == nil:
-		return nil, errors.New("new query server: Rows, Facts, Book, Audit, Requests, Policy, Keys, Tokens, Log and Metrics are required")
+	case o.Rows == nil, o.Facts == nil, o.Book == nil, o.Audit == nil, o.Prover == nil, o.Requests == nil, o.Policy == nil, o.Keys == nil, o.Tokens == nil, o.Log == nil, o.Metrics == nil:
+		return nil, errors.New("new query server: Rows, Facts, Book, Audit, Prover, Requests, Policy, Keys, Tokens, Log and Metrics are required")
 	case len(o.OpenAPI) == 0:
 		return nil, errors.New("new query server: OpenAPI is required")
 	}
@@ -140,7 +142,7 @@ func New(o Options) (*Server, error) {
 	if err := checkRecords(o.Policy, o.Now()); err != nil {
 		return nil, fmt.Errorf("new query server: %w", err)
 	}
-	s := &Server{o: o, notice: noticeOf(o.Policy, o.TopicAge, o.DeadLetterAge)}
+	s := &Server{o: o, proving: make(chan struct{}, 1), notice: noticeOf(o.Policy, o.TopicAge, o.DeadLetterAge)}
 	var err error
 	if s.cursors, err = newCursors(o.Secret); err != nil {
 		return nil, fmt.Errorf("new query server: %w", err)

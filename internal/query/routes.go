@@ -30,6 +30,7 @@ const (
 	pathHolds         = "/v1/holds"
 	pathRelease       = "/v1/holds/{id}/release"
 	pathRetention     = "/v1/retention"
+	pathProof         = "/v1/retention/proof"
 	pathOpenAPI       = "/openapi.yaml"
 	pathIndex         = "/{$}"
 	pathUnknown       = "/"
@@ -51,6 +52,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, pathHolds, []Role{Officer}, s.holds},
 		{http.MethodPost, pathRelease, []Role{Officer}, s.release},
 		{http.MethodGet, pathRetention, allRoles, s.retention},
+		{http.MethodGet, pathProof, []Role{Officer, Auditor}, s.proof},
 		{http.MethodGet, pathOpenAPI, nil, s.openAPI},
 		{http.MethodGet, pathIndex, nil, s.index},
 	}

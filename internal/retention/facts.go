@@ -26,6 +26,7 @@ type Facts struct {
 	policy   *policy.Policy
 	hash     func(subject string) []string
 	promises map[string]*policy.StoredClass
+	tiers    map[tier]policy.Period  // of the policy in force
 	facts    map[string][]event.Fact // by subject, in order of time
 	erased   map[string]time.Time    // by hash: until when
 	latest   time.Time               // of erased
@@ -35,26 +36,29 @@ type Facts struct {
 
 // Source is all that Facts are made from.
 type Source struct {
-	Promises []policy.StoredClass
+	Promises []policy.StoredClass // every class that rows can be stored under, with what holds of it now
 	Facts    []event.Fact
 	Erasures []event.Erasure
 	Holds    []event.Hold
 }
+
+// tier names a plan of a class.
+type tier struct{ class, plan string }
 
 // New sorts what is known under a policy. hash returns the keyed hashes of a
 // subject, under every live key.
 func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts {
 	f := &Facts{
 		policy: p, hash: hash,
-		promises: make(map[string]*policy.StoredClass, len(s.Promises)),
-		facts:    make(map[string][]event.Fact),
-		erased:   make(map[string]time.Time), held: make(map[string]bool),
+		promises: make(map[string]*policy.StoredClass, len(s.Promises)), tiers: make(map[tier]policy.Period),
+		facts:  make(map[string][]event.Fact),
+		erased: make(map[string]time.Time), held: make(map[string]bool),
 	}
 	for i := range s.Promises {
-		// The first one counts: the policy file in force stands before earlier ones.
-		if p := &s.Promises[i]; f.promises[p.Key] == nil {
-			f.promises[p.Key] = p
-		}
+		f.promises[s.Promises[i].Key] = &s.Promises[i]
+	}
+	for _, c := range p.Stored() {
+		f.tiers[tier{c.Class, c.Tier}] = c.Period
 	}
 	for _, x := range s.Facts {
 		f.facts[x.Subject] = append(f.facts[x.Subject], x)
@@ -121,7 +125,7 @@ func (f *Facts) ForgetAt(x event.Fact) time.Time {
 		switch {
 		case begins(x.Action, p.Anchor), policy.Clears(x.Action, p.Anchor):
 			end = later(later(end, p.After.End(at)), p.AtLeast.End(at))
-		case p.Tier != "" && !p.Period.Sentinel:
+		case p.Downgrade != "":
 			end = later(end, p.Period.End(at))
 		}
 	}

@@ -113,28 +113,13 @@ func (f *Facts) anchored(p *policy.StoredClass, r *event.Row) (end time.Time, ok
 	if p.Anchor == "" || len(f.facts) == 0 {
 		return end, false
 	}
-	one := func(subject string) {
+	subjects := r.SubjectKeys // what must be gone with any of its people goes with the first
+	if p.KeyedBy != "user" || !p.Within {
+		subjects = []string{hangsOn(p.KeyedBy, r)}
+	}
+	for _, subject := range subjects {
 		if at, is := f.ends(p, subject, r.RetainedFrom); is && (!ok || at.Before(end)) {
 			end, ok = at, true
-		}
-	}
-	switch p.KeyedBy {
-	case "organization":
-		one("organization:" + r.Text[event.TOrganization])
-	case "workspace":
-		one("workspace:" + r.Text[event.TWorkspace])
-	case "project":
-		one("project:" + r.Text[event.TProject])
-	case "deployment":
-		one("deployment:" + r.Text[event.TDeployment])
-	case "user":
-		if !p.Within {
-			one(account(r))
-			break
-		}
-		// What must be gone with any of its people goes with the first.
-		for _, k := range r.SubjectKeys {
-			one(k)
 		}
 	}
 	return end, ok
@@ -191,9 +176,37 @@ func begins(action, anchor string) bool {
 	return action == anchor || action == "account.deleted" && anchor == "account.deletion_requested"
 }
 
-// downgraded returns when a row ends under the shortest plan since it was stored.
+// downgraded returns when a row ends under the shortest plan that came after it. A
+// longer one gives nothing back.
 func (f *Facts) downgraded(p *policy.StoredClass, r *event.Row) (end time.Time, ok bool) {
+	if p.Downgrade == "" || p.Tier == "without" {
+		return end, false
+	}
+	for _, x := range f.facts[hangsOn(p.Downgrade, r)] {
+		period, listed := f.tiers[tier{p.Class, x.Tier}]
+		if x.Action != "plan.changed" || !listed || x.OccurredAt.Before(r.RetainedFrom) {
+			continue
+		}
+		if at := period.End(r.RetainedFrom); !ok || at.Before(end) {
+			end, ok = at, true
+		}
+	}
 	return end, ok
+}
+
+// hangsOn returns the one subject that a row hangs on by a key.
+func hangsOn(key string, r *event.Row) string {
+	switch key {
+	case "organization":
+		return "organization:" + r.Text[event.TOrganization]
+	case "workspace":
+		return "workspace:" + r.Text[event.TWorkspace]
+	case "project":
+		return "project:" + r.Text[event.TProject]
+	case "deployment":
+		return "deployment:" + r.Text[event.TDeployment]
+	}
+	return account(r)
 }
 
 // isErased reports whether the row is of somebody, or of something, erased since.

@@ -234,3 +234,48 @@ func TestWhoARowHangsOn(t *testing.T) {
 		}
 	}
 }
+
+// A shorter plan ends old rows earlier, a longer one gives nothing back, and a plan
+// says nothing of rows that came after it.
+func TestPlans(t *testing.T) {
+	p := load(t, "itskode")
+	stored := func(plan string) policy.StoredClass {
+		for _, c := range p.Stored() {
+			if c.Class == "request" && c.Tier == plan {
+				return c
+			}
+		}
+		t.Fatalf("no tier %s", plan)
+		return policy.StoredClass{}
+	}
+	if stored("pro").Downgrade != "organization" {
+		t.Fatal("the policy file does not shorten old rows any more: choose another for this test")
+	}
+	born := hour(0)
+	r := row(stored("enterprise").Key, "u", born)
+	r.Kind, r.Text[event.TOrganization] = event.Request, "o"
+	change := func(day int, plan string) event.Fact {
+		return event.Fact{Subject: "organization:o", Action: "plan.changed", Tier: plan, OccurredAt: born.AddDate(0, 0, day)}
+	}
+	for name, c := range map[string]struct {
+		facts []event.Fact
+		days  int
+	}{
+		"no change":                     {nil, 90},
+		"down":                          {[]event.Fact{change(3, "pro")}, 30},
+		"down twice":                    {[]event.Fact{change(5, "free"), change(3, "pro")}, 14},
+		"down and up again":             {[]event.Fact{change(3, "free"), change(4, "enterprise")}, 14},
+		"before the row":                {[]event.Fact{change(-1, "free")}, 90},
+		"to a plan that is not listed":  {[]event.Fact{change(3, "gold")}, 90},
+		"of another organization":       {[]event.Fact{{Subject: "organization:p", Action: "plan.changed", Tier: "free", OccurredAt: hour(1)}}, 90},
+		"to the plan that it has":       {[]event.Fact{change(3, "enterprise")}, 90},
+		"the plan is not said any more": {[]event.Fact{change(3, "")}, 90},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fate := New(p, Source{Promises: p.Stored(), Facts: c.facts}, noHash).Fate(r)
+			if want := born.AddDate(0, 0, c.days); !fate.Expires.Equal(want) {
+				t.Errorf("got %s, want %s", fate.Expires, want)
+			}
+		})
+	}
+}

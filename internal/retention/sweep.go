@@ -99,6 +99,14 @@ func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) 
 		return res, fmt.Errorf("read facts: %w", err)
 	}
 	facts := New(s.o.Policy, source, s.o.Hash)
+	for i := range source.Erasures {
+		// Counted before they are moved: ClickHouse may remove them right after.
+		if e := &source.Erasures[i]; e.State == event.ErasureRequested {
+			if e.ErasedRows, err = s.survey(ctx, e, facts); err != nil {
+				return res, fmt.Errorf("erasure %s: %w", e.ID, err)
+			}
+		}
+	}
 	for _, kind := range event.Kinds {
 		moved, err := s.kind(ctx, sweep, facts, kind, subjects, &res)
 		if err != nil {
@@ -180,37 +188,45 @@ func (s *Sweeper) erasures(ctx context.Context, all []event.Erasure, facts *Fact
 	return nil
 }
 
-func (s *Sweeper) erasure(ctx context.Context, e event.Erasure, facts *Facts) error {
+// survey counts the rows of an erasure that are left, and notes those that are kept.
+func (s *Sweeper) survey(ctx context.Context, e *event.Erasure, facts *Facts) (left uint64, err error) {
 	subjects, err := s.o.Storage.ErasureSubjects(ctx, e.ID)
 	if err != nil || len(subjects) == 0 {
-		return err
+		return 0, err
 	}
-	var left, kept uint64
-	why := ""
+	e.KeptRows, e.KeptReason = 0, ""
 	for _, kind := range event.Kinds {
 		for row, err := range s.o.Storage.Candidates(ctx, kind, subjects) {
 			if err != nil {
-				return err
+				return 0, err
 			}
 			switch fate := facts.Fate(row); {
 			case row.OccurredAt.After(e.Until):
 			case fate.Held, fate.Cause == ByStatute:
-				kept++
-				why = string(fate.Cause)
+				e.KeptRows++
+				e.KeptReason = string(fate.Cause)
 			case fate.Erased:
 				left++
 			}
 		}
 	}
-	now := s.o.Now()
+	return left, nil
+}
+
+func (s *Sweeper) erasure(ctx context.Context, e event.Erasure, facts *Facts) error {
 	next := e
-	next.KeptRows, next.KeptReason = kept, why
+	left, err := s.survey(ctx, &next, facts)
+	if err != nil {
+		return err
+	}
+	next.ErasedRows = max(e.ErasedRows, left) // more may have come late
 	switch {
-	case left > 0 && e.State == event.ErasureRequested:
-		next.State, next.ErasedRows = event.ErasureMoved, left
-	case left > 0: // rows came late, or wait for their removal
-		next.ErasedRows = max(e.ErasedRows, left)
-	case e.State == event.ErasureRemoved:
+	case e.State == event.ErasureRequested:
+		next.State = event.ErasureMoved
+	case left > 0:
+	case e.State == event.ErasureMoved:
+		next.State = event.ErasureRemoved
+	default:
 		leftover, err := s.o.Storage.Leftover(ctx, e.UpdatedAt)
 		if err != nil {
 			return err
@@ -218,13 +234,11 @@ func (s *Sweeper) erasure(ctx context.Context, e event.Erasure, facts *Facts) er
 		if !leftover {
 			next.State = event.ErasureDone
 		}
-	default:
-		next.State = event.ErasureRemoved
 	}
 	if next.State == e.State && next.ErasedRows == e.ErasedRows && next.KeptRows == e.KeptRows && next.KeptReason == e.KeptReason {
 		return nil
 	}
-	next.UpdatedAt = now
+	next.UpdatedAt = s.o.Now()
 	s.o.Log.Info("erasure", "erasure", e.ID, "state", string(next.State), "erased_rows", next.ErasedRows, "kept_rows", next.KeptRows, "deadline", e.Deadline)
 	return s.o.Storage.WriteErasure(ctx, next)
 }

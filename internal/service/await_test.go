@@ -14,6 +14,7 @@ import (
 )
 
 func TestAwaitWaitsForADatabaseAndStopsForAPerson(t *testing.T) {
+	refusal := &migrate.Refusal{}
 	for name, c := range map[string]struct {
 		errs  []error // of the tries; after the last one they succeed
 		tries int
@@ -23,6 +24,7 @@ func TestAwaitWaitsForADatabaseAndStopsForAPerson(t *testing.T) {
 		"comes later":           {[]error{errors.New("refused"), errors.New("refused"), errors.New("refused")}, 4, nil},
 		"a changed migration":   {[]error{errors.New("refused"), fmt.Errorf("migrate: %w", migrate.ErrChanged)}, 2, migrate.ErrChanged},
 		"a newer database":      {[]error{fmt.Errorf("migrate: %w", migrate.ErrOlder)}, 1, migrate.ErrOlder},
+		"a refused policy":      {[]error{fmt.Errorf("migrate: %w", refusal)}, 1, refusal},
 		"refused for good":      {[]error{permanentError{}}, 1, permanentError{}},
 		"interrupted meanwhile": {[]error{errors.New("refused"), errors.New("refused"), errors.New("refused"), context.Canceled}, 4, context.Canceled},
 	} {

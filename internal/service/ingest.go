@@ -61,7 +61,7 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 
 	var db *store.Store
 	if err := await(ctx, d.Health(), "clickhouse", "prepare the database", func(ctx context.Context) (err error) {
-		if err = migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: r.policy}); err != nil {
+		if err = migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: r.policy, Shortens: cfg.PolicyShortens}); err != nil {
 			return store.Diagnose("migrate", err)
 		}
 		db, err = store.Open(ctx, store.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots})
@@ -85,7 +85,7 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	d.Go("topic budget", time.Second, func(ctx context.Context) error { topics.Watch(ctx, lookEvery); return nil })
 
 	keeper, err := retention.NewKeeper(retention.Options{
-		Storage: facts{db, r.policy}, Policy: r.policy, Hash: r.keys.Fingerprints, Now: time.Now, Every: cfg.SweepEvery, Metrics: d.Metrics(), Log: log,
+		Storage: facts{db}, Policy: r.policy, Hash: r.keys.Fingerprints, Now: time.Now, Every: cfg.SweepEvery, Metrics: d.Metrics(), Log: log,
 	})
 	if err != nil {
 		return err
@@ -94,6 +94,13 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 		return err
 	}
 	d.Go("retention", 5*time.Second, keeper.Run)
+	watchdog, err := newWatchdog(r.policy, db, cfg, func(ctx context.Context) ([]budget.Topic, error) {
+		return budget.Read(ctx, cfg.Kafka.Brokers, transport, topicNames(cfg.Kafka)...)
+	}, d.Metrics(), log)
+	if err != nil {
+		return err
+	}
+	d.Go("watchdog of retention", time.Second, func(ctx context.Context) error { watchdog.Run(ctx); return nil })
 
 	dead, err := publish.New(publish.Options{Brokers: cfg.Kafka.Brokers, Transport: transport})
 	if err != nil {
@@ -102,7 +109,7 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	d.OnStop("dead letters", 5*time.Second, func(context.Context) error { return dead.Close() })
 
 	in, err := ingest.New(r.options(cfg, ingest.Options{
-		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db, keeper}, Fate: keeper.Fate,
+		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db}, Known: keeper,
 		Health: d.Health(), Metrics: d.Metrics(), Log: log,
 	}))
 	if err != nil {
@@ -148,28 +155,17 @@ func loadRoute(cfg config.Ingest) (r route, err error) {
 	return r, err
 }
 
-// facts gives retention what the database knows, with the promises of the policy.
-type facts struct {
-	*store.Store
-	policy *policy.Policy
-}
+// facts gives retention what the database knows.
+type facts struct{ *store.Store }
 
-func (f facts) Promises(context.Context) ([]policy.StoredClass, error) { return f.policy.Stored(), nil }
+func (f facts) Promises(ctx context.Context) ([]policy.StoredClass, error) {
+	return registeredClasses(ctx, f.Store)
+}
 
 // storage gives the ingester its batches in the store's own type.
-type storage struct {
-	*store.Store
-	keeper *retention.Keeper
-}
+type storage struct{ *store.Store }
 
 func (s storage) NewBatch() ingest.Batch { return s.Store.NewBatch() }
-
-func (s storage) WriteFacts(ctx context.Context, facts []event.Fact) error {
-	for i := range facts {
-		facts[i].ForgetAt = s.keeper.ForgetAt(facts[i])
-	}
-	return s.Store.WriteFacts(ctx, facts)
-}
 
 func (s storage) Insert(ctx context.Context, b ingest.Batch, token string) error {
 	batch, ok := b.(*store.Batch)

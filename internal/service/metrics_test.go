@@ -134,15 +134,18 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	if _, err := budget.New(budget.Options{Brokers: cfg.Kafka.Brokers, Transport: transport, Bounds: bounds(p, cfg.Kafka), Mode: budget.Check, Metrics: &i, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := retention.NewKeeper(retention.Options{Storage: facts{db, p}, Policy: p, Hash: keys.Fingerprints, Now: time.Now, Metrics: &i, Log: log})
+	keeper, err := retention.NewKeeper(retention.Options{Storage: facts{db}, Policy: p, Hash: keys.Fingerprints, Now: time.Now, Metrics: &i, Log: log})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newWatchdog(p, db, cfg, nil, &i, log); err != nil {
 		t.Fatal(err)
 	}
 	topics := [...]string{cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity}
 	if _, err := ingest.New(ingest.Options{
 		Brokers: cfg.Kafka.Brokers, Transport: transport, Dialer: dialer, Group: cfg.Group, Topics: topics, DeadTopic: cfg.Kafka.TopicDead,
 		Policy: p, PolicyVersion: p.Version, NewRedactor: func() (ingest.Redactor, error) { return nil, nil }, Digest: keys.Digest,
-		Storage: storage{db, keeper}, Fate: keeper.Fate, Dead: new(publish.Publisher), Health: d.Health(), Metrics: &i, Log: log,
+		Storage: storage{db}, Known: keeper, Dead: new(publish.Publisher), Health: d.Health(), Metrics: &i, Log: log,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +164,7 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	}
 	if _, err := query.New(query.Options{
 		Certificate: certificate,
-		Rows:        db, Facts: db, Requests: db, Book: retention.NewBook(facts{db, p}, p, keys.Fingerprints), Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
+		Rows:        db, Facts: db, Requests: db, Book: retention.NewBook(facts{db}, p, keys.Fingerprints), Prover: documents{}, Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
 		OpenAPI: schemas.OpenAPI, Log: log, Metrics: &a,
 	}); err != nil {
 		t.Fatal(err)

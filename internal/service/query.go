@@ -96,7 +96,7 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 	var topics []budget.Topic
 	if cfg.TopicBudget != budget.Off {
 		asking, cancel := context.WithTimeout(ctx, settingsTimeout)
-		topics, err = budget.Read(asking, cfg.Kafka.Brokers, transport, cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity, cfg.Kafka.TopicDead)
+		topics, err = budget.Read(asking, cfg.Kafka.Brokers, transport, topicNames(cfg.Kafka)...)
 		cancel()
 		if err != nil {
 			log.Warn("exports will say that the greatest age of data in topics is unknown", "error", publish.Diagnose(err))
@@ -108,8 +108,14 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 		watchRecords(ctx, d.Health(), records, cfg.Kafka.TopicAudit, failed)
 		return nil
 	})
+	prover, err := newDocuments(p, db, cfg, func(ctx context.Context) ([]budget.Topic, error) {
+		return budget.Read(ctx, cfg.Kafka.Brokers, transport, topicNames(cfg.Kafka)...)
+	})
+	if err != nil {
+		return err
+	}
 	server, err := query.New(query.Options{
-		Rows: db, Facts: db, Requests: db, Book: retention.NewBook(facts{db, p}, p, keys.Fingerprints), Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
+		Rows: db, Facts: db, Requests: db, Book: retention.NewBook(facts{db}, p, keys.Fingerprints), Prover: prover, Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
 		Policy: p, Keys: keys, Tokens: tokens, Secret: secret,
 		OpenAPI: schemas.OpenAPI, TopicAge: topicAge, DeadLetterAge: deadAge,
 		Log: log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, Certificate: certificate,

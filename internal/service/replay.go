@@ -42,7 +42,7 @@ func Replay(ctx context.Context, cfg config.Ingest, topic string, partition int3
 		return err
 	}
 	// The classes that rows may get must be known before there are such rows.
-	if err := migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: r.policy}); err != nil {
+	if err := migrate.Apply(ctx, migrate.Options{DSN: string(cfg.ClickHouse.DSN), Authorities: roots, Policy: r.policy, Shortens: cfg.PolicyShortens}); err != nil {
 		return store.Diagnose("migrate", err)
 	}
 	db, err := open(ctx, cfg.ClickHouse)
@@ -56,7 +56,7 @@ func Replay(ctx context.Context, cfg config.Ingest, topic string, partition int3
 	}
 	defer func() { err = errors.Join(err, dead.Close()) }()
 	keeper, err := retention.NewKeeper(retention.Options{
-		Storage: facts{db, r.policy}, Policy: r.policy, Hash: r.keys.Fingerprints, Now: time.Now, Metrics: prometheus.NewRegistry(), Log: log,
+		Storage: facts{db}, Policy: r.policy, Hash: r.keys.Fingerprints, Now: time.Now, Metrics: prometheus.NewRegistry(), Log: log,
 	})
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func Replay(ctx context.Context, cfg config.Ingest, topic string, partition int3
 		return err
 	}
 	in, err := ingest.New(r.options(cfg, ingest.Options{
-		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db, keeper}, Fate: keeper.Fate,
+		Transport: transport, Dialer: dialer, Dead: dead, Storage: storage{db}, Known: keeper,
 		Health: unreported{}, Metrics: prometheus.NewRegistry(), Log: log,
 	}))
 	if err != nil {

@@ -25,6 +25,11 @@ func bounds(p *policy.Policy, c config.Kafka) []budget.Bound {
 	return list
 }
 
+// topicNames are all topics of these settings.
+func topicNames(c config.Kafka) []string {
+	return []string{c.TopicRequest, c.TopicAudit, c.TopicSecurity, c.TopicDead}
+}
+
 // settingsTimeout is how long the query service waits at its start for what
 // brokers tell of their topics.
 const settingsTimeout = 5 * time.Second

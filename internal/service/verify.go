@@ -22,38 +22,61 @@ func Verify(ctx context.Context, cfg config.Ingest, full bool, seed uint64, out 
 	if err != nil {
 		return false, err
 	}
-	survey, end, err := survey(ctx, cfg)
-	if err != nil {
-		return false, err
-	}
-	defer end()
 	db, err := open(ctx, cfg.ClickHouse)
 	if err != nil {
 		return false, err
 	}
 	defer db.Close()
-	classes, err := db.Classes(ctx)
+	report, err := verifyLedger(ctx, cfg, p, db, full, seed)
 	if err != nil {
 		return false, err
 	}
-	periods := make(map[string]policy.Period, len(classes))
+	return report.OK(), report.Print(out)
+}
+
+// verifyLedger holds the ledger against Kafka and the rows.
+func verifyLedger(ctx context.Context, cfg config.Ingest, p *policy.Policy, db *store.Store, full bool, seed uint64) (*verify.Report, error) {
+	survey, end, err := survey(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	classes, err := registeredClasses(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	periods := make(map[string]kept, len(classes))
 	for _, c := range classes {
-		periods[c.Retention] = policy.Period{Months: c.Months, Days: c.Days, Sentinel: c.Sentinel}
+		periods[c.Key] = kept{c.Period, c.Promised, c.ShortenedAt}
 	}
 	report, err := verify.Run(ctx, verify.Options{
-		Ledger: db, Rows: db, Stamps: db, Kafka: survey, Grace: p.Grace, Now: time.Now, Full: full, Seed: seed,
+		Ledger: db, Moves: db, Rows: db, Stamps: db, Kafka: survey, Grace: p.Grace, Now: time.Now, Full: full, Seed: seed,
 		Period: func(class string) verify.Period {
-			if period, ok := periods[class]; ok {
-				return period
+			if k, ok := periods[class]; ok {
+				return k
 			}
 			return policy.Period{Sentinel: true} // as the tables' own expiry has it
 		},
+		Since: func(class string) time.Time { return periods[class].since },
 	})
 	if err != nil {
-		return false, fmt.Errorf("verify: %w", err)
+		return nil, fmt.Errorf("verify: %w", err)
 	}
-	return report.OK(), report.Print(out)
+	return report, nil
 }
+
+// kept is how long rows of a class are kept: until what holds of the class now, in
+// the buckets of its own promise.
+type kept struct {
+	holds, promised policy.Period
+	since           time.Time
+}
+
+// End is when what is retained from an instant expires.
+func (k kept) End(from time.Time) time.Time { return k.holds.End(from) }
+
+// Bucket is the first day of the bucket that holds it.
+func (k kept) Bucket(from time.Time) int32 { return k.promised.Bucket(from) }
 
 // survey looks at the topics and the group of these settings. The caller calls end.
 func survey(ctx context.Context, cfg config.Ingest) (s *ingest.Survey, end func(), err error) {

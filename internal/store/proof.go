@@ -126,39 +126,33 @@ func (q *query) touches(d ledger.Days) string {
 		cells.table, cells.retention, cells.day)`
 }
 
-// Class is a stored retention class as the database knows it.
-type Class struct {
-	Retention    string
-	Months, Days int
-	Sentinel     bool // ends at no known time
-}
-
-// Classes returns every class that any policy file ever produced.
-func (s *Store) Classes(ctx context.Context) ([]Class, error) {
-	rows, err := s.conn.Query(s.bounded(ctx, nil), "SELECT DISTINCT retention_class, months, days, sentinel FROM retention_classes ORDER BY retention_class")
-	if err != nil {
-		return nil, wrap("read classes", err)
-	}
-	defer rows.Close()
-	var all []Class
-	for rows.Next() {
-		var c Class
-		var months, days uint32
-		if err := rows.Scan(&c.Retention, &months, &days, &c.Sentinel); err != nil {
-			return nil, wrap("read classes", err)
-		}
-		c.Months, c.Days = int(months), int(days)
-		all = append(all, c)
-	}
-	return all, wrap("read classes", rows.Err())
-}
-
 const (
 	digest = `xxHash64(concat(source, '\0', id, '\0', toString(src_offset)))`
 	day    = "toInt32(intDiv(toUInt32(retained_from), 86400))"
 	// rowEra is the last era of the row's topic that had begun when the row came, counted from 1.
 	rowEra = "arrayLastIndex((t, f) -> t = src_topic AND f <= toUnixTimestamp64Milli(received_at), {topics:Array(String)}, {from:Array(Int64)})"
+	// bounds are those of the entries that have a cell in the days, and which one a row or a move is behind.
+	bounds = `
+ASOF LEFT JOIN
+(
+    SELECT DISTINCT era, partition, arrayJoin([first, last + 1]) AS bound
+    FROM (SELECT partition, first, last, arrayFirstIndex((c, t, e) -> c = cluster AND t = topic AND e = epoch,
+        {clusters:Array(String)}, {topics:Array(String)}, {epochs:Array(UInt32)}) AS era FROM ingest_ledger WHERE %s)
+) AS l
+ON r.era = l.era AND r.src_partition = l.partition AND r.src_offset >= l.bound
+GROUP BY r.era, r.src_partition, r.day, r.term, l.bound
+ORDER BY r.era, r.src_partition, min(r.src_offset)`
 )
+
+// term is the ledger.Term of an override.
+func term(override string) string {
+	return "multiIf(" + override + " = 0, 0, " + override + " <= {now:UInt32}, 1, 2)"
+}
+
+// share is a delivery's part of a digest: where its expiry was moved, with that.
+func share(digest, override string) string {
+	return "if(" + override + " = 0, " + digest + ", xxHash64(" + digest + ", " + override + "))"
+}
 
 // eras binds them: the clusters, topics and epochs, and when they began.
 func (q *query) eras(eras []ledger.Era) {
@@ -174,45 +168,24 @@ func (q *query) eras(eras []ledger.Era) {
 // Find counts the rows of a bucket between the bounds of the entries that have a
 // cell in the days, expired ones included: what is in the table is counted, whoever
 // may read it. With deliveries it counts each delivery once, which costs more.
-// Eras MUST be in order of time for each topic.
-func (s *Store) Find(ctx context.Context, bucket, days ledger.Days, eras []ledger.Era, deliveries bool) ([]ledger.Found, error) {
-	const op = "count rows"
+func (s *Store) Find(ctx context.Context, bucket, days ledger.Days, v ledger.View, deliveries bool) ([]ledger.Found, error) {
 	q := query{}
-	q.eras(eras)
-	source := "SELECT " + rowEra + " AS era, src_partition, src_offset, " + day + " AS day, " + digest + " AS digest\n    FROM " + bucket.Table + " WHERE " + q.bucket(bucket)
+	q.eras(v.Eras)
+	q.bind("now", seconds(v.Now))
+	source := "SELECT " + rowEra + " AS era, src_partition, src_offset, " + day + " AS day, " + term("expires_override") + " AS term, " +
+		share(digest, "expires_override") + " AS digest\n    FROM " + bucket.Table + " WHERE " + q.bucket(bucket)
 	if deliveries {
-		source += " GROUP BY era, src_partition, src_offset, day, digest" // unlike DISTINCT it can do it on disk
+		source += " GROUP BY era, src_partition, src_offset, day, term, digest" // unlike DISTINCT it can do it on disk
 	}
-	rows, err := s.conn.Query(s.bounded(ctx, unhurried), `
-SELECT toInt32(r.era) - 1, r.src_partition, r.day, count(), sumWithOverflow(r.digest), min(r.src_offset), max(r.src_offset)
-FROM
-(
-    `+source+`
-) AS r
-ASOF LEFT JOIN
-(
-    SELECT DISTINCT era, partition, arrayJoin([first, last + 1]) AS bound
-    FROM (SELECT partition, first, last, arrayFirstIndex((c, t, e) -> c = cluster AND t = topic AND e = epoch,
-        {clusters:Array(String)}, {topics:Array(String)}, {epochs:Array(UInt32)}) AS era FROM ingest_ledger WHERE `+q.touches(days)+`)
-) AS l
-ON r.era = l.era AND r.src_partition = l.partition AND r.src_offset >= l.bound
-GROUP BY r.era, r.src_partition, r.day, l.bound
-ORDER BY r.era, r.src_partition, min(r.src_offset)`, q.params...)
-	if err != nil {
-		return nil, wrap(op, err)
-	}
-	defer rows.Close()
-	var all []ledger.Found
-	for rows.Next() {
+	text := "SELECT toInt32(r.era) - 1, r.src_partition, r.day, r.term, count(), sumWithOverflow(r.digest), min(r.src_offset), max(r.src_offset), l.bound FROM (" +
+		source + ") AS r" + fmt.Sprintf(bounds, q.touches(days))
+	return collect(ctx, s, "count rows", text, q.params, func(rows driver.Rows) (ledger.Found, error) {
 		f := ledger.Found{Cell: ledger.Cell{Table: bucket.Table, Retention: bucket.Retention}}
 		var era int64
-		if err := rows.Scan(&era, &f.Partition, &f.Day, &f.Rows, &f.Digest, &f.First, &f.Last); err != nil {
-			return nil, wrap(op, err)
-		}
+		err := rows.Scan(&era, &f.Partition, &f.Day, (*uint8)(&f.Term), &f.Rows, &f.Digest, &f.First, &f.Last, &f.Bound)
 		f.Era = int(era)
-		all = append(all, f)
-	}
-	return all, wrap(op, rows.Err())
+		return f, err
+	})
 }
 
 // bucket returns the condition that a row is in the bucket that begins with the days, and binds it.
@@ -223,7 +196,7 @@ func (q *query) bucket(d ledger.Days) string {
 }
 
 // Deliveries returns the deliveries of one partition in one era whose offsets
-// lie in the range, of these buckets, each once.
+// lie in the range, of these buckets, each once, or once for each expiry that its repeats have.
 func (s *Store) Deliveries(ctx context.Context, buckets []ledger.Bucket, eras []ledger.Era, era int, partition int32, r ledger.Range) iter.Seq2[ledger.Delivery, error] {
 	return func(yield func(ledger.Delivery, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -254,21 +227,15 @@ func (s *Store) deliveries(ctx context.Context, kind event.Kind, buckets []ledge
 	q := query{}
 	q.add("(retention_class, bucket) IN (SELECT c, toDate(f) FROM (SELECT {classes:Array(String)} AS c, {firsts:Array(Int32)} AS f) ARRAY JOIN c, f)")
 	q.params = append(q.params, clickhouse.Named("classes", classes), clickhouse.Named("firsts", firsts))
-	q.equal("src_topic", "topic", eras[era].Topic)
-	q.add("src_partition = {partition:Int32} AND src_offset BETWEEN {first:Int64} AND {last:Int64} AND " + rowEra + " = {era:UInt32}")
-	q.bind("partition", strconv.Itoa(int(partition)))
-	q.bind("first", strconv.FormatInt(r.First, 10))
-	q.bind("last", strconv.FormatInt(r.Last, 10))
-	q.bind("era", strconv.Itoa(era+1))
-	q.eras(eras)
-	rows, err := s.conn.Query(s.bounded(ctx, unhurried), q.text("DISTINCT src_offset, "+digest+", toString(retention_class), "+day, kind, ""), q.params...)
+	q.entries(eras, era, partition, r)
+	rows, err := s.conn.Query(s.bounded(ctx, unhurried), q.text("DISTINCT src_offset, "+digest+", toString(retention_class), "+day+", expires_override", kind, ""), q.params...)
 	if err != nil {
 		return false, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		d := ledger.Delivery{Cell: ledger.Cell{Table: kind.Table()}}
-		if err := rows.Scan(&d.Offset, &d.Digest, &d.Cell.Retention, &d.Cell.Day); err != nil {
+		if err := rows.Scan(&d.Offset, &d.Digest, &d.Cell.Retention, &d.Cell.Day, &d.Override); err != nil {
 			return false, err
 		}
 		if !yield(d, nil) {

@@ -23,7 +23,7 @@ import (
 func (s *Store) FactsVersion(ctx context.Context) (version string, err error) {
 	var parts uint64
 	err = s.conn.QueryRow(s.bounded(ctx, nil), `SELECT toString(sumWithOverflow(cityHash64(table, name))), count() FROM system.parts
-		WHERE database = currentDatabase() AND table IN ('anchors', 'erasures', 'holds', 'retention_classes') AND active`).Scan(&version, &parts)
+		WHERE database = currentDatabase() AND table IN ('anchors', 'erasures', 'holds', 'retention_classes', 'retention_shortenings') AND active`).Scan(&version, &parts)
 	if err == nil && parts == 0 {
 		// There are always promises: who may not see the parts would see no change either.
 		err = errors.New("the parts of the tables are not shown")
@@ -63,7 +63,7 @@ func (s *Store) Erasures(ctx context.Context) ([]event.Erasure, error) {
 				&e.ErasedRows, &e.KeptRows, &e.KeptReason, &e.PolicyVersion, &updated, &forget)
 			e.State = event.ErasureState(state)
 			e.Until, e.UpdatedAt = time.UnixMilli(until).UTC(), time.UnixMilli(updated).UTC()
-			e.Deadline, e.Everywhere, e.ForgetAt = unix(deadline), unix(everywhere), unix(forget)
+			e.Deadline, e.Everywhere, e.ForgetAt = fromSeconds(deadline), fromSeconds(everywhere), fromSeconds(forget)
 			return e, err
 		})
 }
@@ -98,7 +98,7 @@ func (s *Store) Holds(ctx context.Context) ([]event.Hold, error) {
 			var placed, released, updated int64
 			var forget uint32
 			err = rows.Scan(&h.ID, &h.Subjects, &h.Reason, &placed, &released, &updated, &forget)
-			h.PlacedAt, h.UpdatedAt, h.ForgetAt = time.UnixMilli(placed).UTC(), time.UnixMilli(updated).UTC(), unix(forget)
+			h.PlacedAt, h.UpdatedAt, h.ForgetAt = time.UnixMilli(placed).UTC(), time.UnixMilli(updated).UTC(), fromSeconds(forget)
 			if released > 0 {
 				h.ReleasedAt = time.UnixMilli(released).UTC()
 			}
@@ -220,7 +220,7 @@ func (s *Store) Candidates(ctx context.Context, kind event.Kind, subjects []stri
 				yield(nil, wrap("read candidates", err))
 				return
 			}
-			r.OccurredAt, r.ReceivedAt, r.RetainedFrom = time.UnixMilli(occurred).UTC(), time.UnixMilli(received).UTC(), unix(retained)
+			r.OccurredAt, r.ReceivedAt, r.RetainedFrom = time.UnixMilli(occurred).UTC(), time.UnixMilli(received).UTC(), fromSeconds(retained)
 			if !yield(r, nil) {
 				return
 			}
@@ -265,11 +265,11 @@ next:
 
 // WriteMoves enters rows whose expiry a sweep will move.
 func (s *Store) WriteMoves(ctx context.Context, w event.Sweep, moves []event.Move) error {
-	return s.write(ctx, "retention_moves", `table, retention_class, bucket, day, src_topic, src_partition, src_offset, digest, from_override, to_override, cause, sweep, planned_at`,
+	return s.write(ctx, "retention_moves", `table, retention_class, bucket, day, src_topic, src_partition, src_offset, digest, received_at, from_override, to_override, cause, sweep, planned_at`,
 		len(moves), func(b driver.Batch, i int) error {
 			m, r := &moves[i], moves[i].Row
 			return b.Append(r.Kind.Table(), r.Retention, time.Unix(int64(r.Bucket)*86400, 0).UTC(), r.RetainedFrom.UTC().Truncate(24*time.Hour),
-				r.Topic, r.Partition, r.Offset, ledger.Digest(r.Source, r.ID, r.Offset), r.ExpiresOverride, m.To, m.Cause, w.Number, s.now().UTC())
+				r.Topic, r.Partition, r.Offset, ledger.Digest(r.Source, r.ID, r.Offset), r.ReceivedAt.UTC(), r.ExpiresOverride, m.To, m.Cause, w.Number, s.now().UTC())
 		})
 }
 
@@ -308,22 +308,4 @@ func (s *Store) Leftover(ctx context.Context, before time.Time) (bool, error) {
 	return parts > 0, wrap("look for parts", err)
 }
 
-func unix(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }
-
-// collect reads all rows of an answer.
-func collect[T any](ctx context.Context, s *Store, op, text string, params []any, scan func(driver.Rows) (T, error)) ([]T, error) {
-	rows, err := s.conn.Query(s.bounded(ctx, unhurried), text, params...)
-	if err != nil {
-		return nil, wrap(op, err)
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		one, err := scan(rows)
-		if err != nil {
-			return nil, wrap(op, err)
-		}
-		all = append(all, one)
-	}
-	return all, wrap(op, rows.Err())
-}
+func fromSeconds(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }

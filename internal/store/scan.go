@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"math"
 	"strings"
 	"time"
@@ -89,4 +90,22 @@ func (s *scanner) scan(rows driver.Rows) (*event.Row, error) {
 // same reports that two rows of one table are the same event: readers show one.
 func same(a, b *event.Row) bool {
 	return a.Kind == b.Kind && a.OccurredAt.Equal(b.OccurredAt) && a.ID == b.ID && a.Source == b.Source
+}
+
+// collect reads all rows of an answer.
+func collect[T any](ctx context.Context, s *Store, op, text string, params []any, scan func(driver.Rows) (T, error)) ([]T, error) {
+	rows, err := s.conn.Query(s.bounded(ctx, unhurried), text, params...)
+	if err != nil {
+		return nil, wrap(op, err)
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		one, err := scan(rows)
+		if err != nil {
+			return nil, wrap(op, err)
+		}
+		all = append(all, one)
+	}
+	return all, wrap(op, rows.Err())
 }

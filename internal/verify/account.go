@@ -111,10 +111,10 @@ func (c *check) arrange(spans []ledger.Span) {
 			before := spans[i-1].Last
 			from = before.Add(s.First.Sub(before) / 2)
 		}
-		c.eras = append(c.eras, ledger.Era{Cluster: s.Cluster, Topic: s.Topic, Epoch: s.Epoch, From: from})
+		c.view.Eras = append(c.view.Eras, ledger.Era{Cluster: s.Cluster, Topic: s.Topic, Epoch: s.Epoch, From: from})
 		c.numbers[life{s.Cluster, s.Topic, s.Epoch}] = i
 		if s.Cluster == c.o.Kafka.Cluster() {
-			if n, ok := c.newest[s.Topic]; !ok || c.eras[n].Epoch < s.Epoch {
+			if n, ok := c.newest[s.Topic]; !ok || c.view.Eras[n].Epoch < s.Epoch {
 				c.newest[s.Topic] = i
 			}
 		}
@@ -161,7 +161,7 @@ func (c *check) reached(id ledger.Partition) (ledger.Partition, int64) {
 		if a := c.accounts[key{era, id.Partition}]; a != nil {
 			end = max(end, a.Next)
 		}
-		id.Epoch = c.eras[era].Epoch
+		id.Epoch = c.view.Eras[era].Epoch
 	}
 	return id, end
 }

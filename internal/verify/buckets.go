@@ -12,13 +12,19 @@ import (
 	"github.com/lethe-audit/lethe/internal/ledger"
 )
 
-// state is what a bucket holds and what the ledger says of it, without a row read.
+// state is what a bucket holds and what the accounts say of it by now, without a
+// row read.
 type state struct {
-	parts  string // "": none
-	ledger uint64
+	parts  string
+	ledger uint64 // of cells, moves and what is due of them
 	rows   uint64
 	cells  uint64 // of the ledger
+	moves  uint64
 }
+
+// nothing stands for the parts of a bucket that has none. It can be right too, and
+// be stamped: all its rows may have been moved to the past.
+const nothing = "none"
 
 const day = 24 * time.Hour
 
@@ -38,13 +44,17 @@ func (c *check) days(b ledger.Bucket) ledger.Days {
 	return ledger.Days{Table: b.Table, Retention: b.Retention, First: b.First, End: end}
 }
 
-// states returns every bucket that has parts or cells in the ledger.
+// states returns every bucket that has parts, cells in the ledger, or moves.
 func (c *check) states(ctx context.Context) (map[ledger.Bucket]state, error) {
 	sums, err := c.o.Ledger.Sums(ctx)
 	if err != nil {
 		return nil, err
 	}
 	contents, err := c.o.Rows.Contents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	moves, err := c.o.Moves.MoveSums(ctx, c.view.Due)
 	if err != nil {
 		return nil, err
 	}
@@ -56,10 +66,27 @@ func (c *check) states(ctx context.Context) (map[ledger.Bucket]state, error) {
 		x.cells += s.Cells
 		all[b] = x
 	}
+	for _, s := range moves {
+		b := ledger.Bucket{Table: s.Table, Retention: s.Retention, First: s.Day}
+		x := all[b]
+		x.ledger += s.Hash
+		x.moves += s.Cells
+		all[b] = x
+	}
 	for _, p := range contents {
 		x := all[p.Bucket]
 		x.parts, x.rows = p.Parts, p.Rows
 		all[p.Bucket] = x
+	}
+	for b, x := range all {
+		if x.parts == "" {
+			x.parts = nothing
+		}
+		// A day that falls due changes the word, so that what must be gone is looked for.
+		for d, end := b.First, c.days(b).End; d < end && c.age(cellKey{b.Table, b.Retention, d, ledger.Own}) == overdue; d++ {
+			x.ledger++
+		}
+		all[b] = x
 	}
 	return all, nil
 }
@@ -78,13 +105,11 @@ func (c *check) choose(ctx context.Context, all map[ledger.Bucket]state) (map[le
 	}
 	var held []ledger.Bucket
 	for b, x := range all {
-		first := cellKey{b.Table, b.Retention, b.First}
-		last := cellKey{b.Table, b.Retention, c.days(b).End - 1}
+		last := cellKey{b.Table, b.Retention, c.days(b).End - 1, ledger.Own}
 		s, ok := stamped[b]
 		switch {
-		case x.parts == "" && c.age(last) == overdue: // gone, as it must be
-		case c.o.Full, !ok || s.Parts == "" || s.Parts != x.parts || s.Ledger != x.ledger,
-			c.age(first) == overdue: // something of it must be gone, and no stamp says so
+		case x.parts == nothing && x.moves == 0 && c.age(last) == overdue: // gone, as it must be
+		case c.o.Full, !ok || s.Parts != x.parts || s.Ledger != x.ledger:
 			read[b] = x
 		default:
 			held = append(held, b)
@@ -168,7 +193,7 @@ func (c *check) stamp(ctx context.Context, read map[ledger.Bucket]state) error {
 		s := ledger.Stamp{Bucket: b, At: c.began}
 		switch {
 		case c.doubtful[b]:
-		case x.parts == "" || x != after[b]:
+		case x != after[b]:
 			continue
 		default:
 			s.Parts, s.Ledger = x.parts, x.ledger

@@ -9,13 +9,20 @@ import (
 	"github.com/lethe-audit/lethe/internal/ledger"
 )
 
-// cellKey names a cell.
+// cellKey names a cell, or what was moved out of it.
 type cellKey struct {
 	table, class string
 	day          int32
+	term         ledger.Term
 }
 
-func keyOf(c ledger.Cell) cellKey { return cellKey{c.Table, c.Retention, c.Day} }
+func keyOf(c ledger.Cell) cellKey { return cellKey{c.Table, c.Retention, c.Day, ledger.Own} }
+
+func termOf(f *ledger.Found) cellKey {
+	k := keyOf(f.Cell)
+	k.term = f.Term
+	return k
+}
 
 func (k cellKey) date() string { return date(k.day).Format(time.DateOnly) }
 
@@ -31,14 +38,33 @@ const (
 )
 
 func (c *check) age(k cellKey) age {
-	p, from := c.o.Period(k.class), date(k.day)
+	first, last := c.expiry(k, 0)
 	switch {
-	case c.ended.Before(p.End(from)):
+	case k.term == ledger.Past:
+		return partly
+	case k.term == ledger.Future || c.ended.Before(first):
 		return whole
-	case c.began.Before(p.End(from.Add(day - time.Second)).Add(c.o.Grace)):
+	case c.began.Before(last.Add(c.o.Grace)):
 		return partly
 	}
 	return overdue
+}
+
+// expiry returns the first and the last instant at which a row of the cell may
+// expire that carries the override.
+func (c *check) expiry(k cellKey, override uint32) (first, last time.Time) {
+	if override > 0 {
+		at := time.Unix(int64(override), 0)
+		return at, at
+	}
+	p, from := c.o.Period(k.class), date(k.day)
+	first, last = p.End(from), p.End(from.Add(day-time.Second))
+	if c.o.Since != nil { // a shortened period: nothing was due before it was one
+		if since := c.o.Since(k.class); since.After(last) {
+			last = since
+		}
+	}
+	return first, last
 }
 
 // part is what a group has of one partition.
@@ -47,6 +73,7 @@ type part struct {
 	key
 	entries []ledger.Entry
 	found   []ledger.Found
+	moved   []ledger.Moved
 }
 
 // reading is a group while it is compared.
@@ -72,12 +99,18 @@ func (c *check) group(ctx context.Context, of *group) error {
 		}
 	}
 	for _, b := range g.buckets {
-		found, err := c.o.Rows.Find(ctx, b, g.Days, c.eras, false)
+		found, err := c.o.Rows.Find(ctx, b, g.Days, c.view, false)
 		if err != nil {
 			return err
 		}
 		c.odd(b, found)
 		c.take(g, b, found)
+		// After the rows: a move is entered before it changes any.
+		moved, err := c.o.Moves.Moved(ctx, b, g.Days, c.view)
+		if err != nil {
+			return err
+		}
+		c.takeMoved(g, b, moved)
 		repeats, err := c.o.Rows.Repeats(ctx, b)
 		if err != nil {
 			return err
@@ -110,24 +143,35 @@ func (c *check) part(g *reading, k key) *part {
 func (c *check) odd(b ledger.Days, found []ledger.Found) {
 	for _, f := range found {
 		c.report.Rows += f.Rows
-		var x *Finding
-		switch {
-		case f.Era < 0 || f.Era >= len(c.eras):
-			x = c.find("unknown", ledger.Partition{Partition: f.Partition}, f.First, f.Last, "%d rows in %s of a topic that the ledger does not know", f.Rows, f.Table)
-		case f.Day < b.First || f.Day >= b.End:
-			x = c.find("unexpected", c.partition(key{f.Era, f.Partition}), f.First, f.Last, "%d rows are in the bucket of %s, which is not that of their day", f.Rows, date(b.First).Format(time.DateOnly))
-		default:
-			continue
+		if f.Term != ledger.Own {
+			c.report.Moved += f.Rows
 		}
-		x.Class, x.Day = f.Retention, keyOf(f.Cell).date()
-		c.doubtful[ledger.Bucket{Table: b.Table, Retention: b.Retention, First: b.First}] = true
+		if !c.placed(b, &f) {
+			c.misplaced(b, &f, "rows")
+		}
 	}
+}
+
+// placed reports whether what was found in a bucket can be in a cell of it.
+func (c *check) placed(b ledger.Days, f *ledger.Found) bool {
+	return f.Era >= 0 && f.Era < len(c.view.Eras) && f.Day >= b.First && f.Day < b.End
+}
+
+func (c *check) misplaced(b ledger.Days, f *ledger.Found, what string) {
+	var x *Finding
+	if f.Era < 0 || f.Era >= len(c.view.Eras) {
+		x = c.find("unknown", ledger.Partition{Partition: f.Partition}, f.First, f.Last, "%d %s in %s of a topic that the ledger does not know", f.Rows, what, f.Table)
+	} else {
+		x = c.find("unexpected", c.partition(key{f.Era, f.Partition}), f.First, f.Last, "%d %s are in the bucket of %s, which is not that of their day", f.Rows, what, date(b.First).Format(time.DateOnly))
+	}
+	x.Class, x.Day = f.Retention, keyOf(f.Cell).date()
+	c.doubtful[ledger.Bucket{Table: b.Table, Retention: b.Retention, First: b.First}] = true
 }
 
 // take keeps what was found in the cells of a bucket.
 func (c *check) take(g *reading, b ledger.Days, found []ledger.Found) {
 	for _, f := range found {
-		if f.Era >= 0 && f.Era < len(c.eras) && f.Day >= b.First && f.Day < b.End {
+		if c.placed(b, &f) {
 			p := c.part(g, key{f.Era, f.Partition})
 			p.found = append(p.found, f)
 		}
@@ -140,29 +184,38 @@ func (c *check) take(g *reading, b ledger.Days, found []ledger.Found) {
 // doubt keeps the bucket of a cell from being stamped.
 func (c *check) doubt(k cellKey) { c.doubtful[c.bucketOf(k.table, k.class, k.day)] = true }
 
-// each calls f with every entry, what it should have in the group and what is there.
-func (c *check) each(g *reading, p *part, f func(e *ledger.Entry, want, got map[cellKey]amount, shared bool) error) error {
+// share is what one entry should have in a group, and what is there.
+type share struct {
+	*ledger.Entry
+	want, got map[cellKey]amount
+	shared    bool             // with other entries, whose rows come on top
+	due       map[cellKey]bool // of what is there some must be gone and some need not: counts cannot tell
+}
+
+// each calls f with every entry.
+func (c *check) each(g *reading, p *part, f func(s *share) error) error {
 	reach := int64(-1 << 62) // the last offset of the entries before
 	for i := range p.entries {
 		e := &p.entries[i]
 		if i > 0 && e.First == p.entries[i-1].First && e.Last == p.entries[i-1].Last && slices.Equal(e.Cells, p.entries[i-1].Cells) {
 			continue // the same again
 		}
-		shared := e.First <= reach || i+1 < len(p.entries) && p.entries[i+1].First <= e.Last
+		s := share{Entry: e, want: make(map[cellKey]amount), got: make(map[cellKey]amount), due: make(map[cellKey]bool)}
+		s.shared = e.First <= reach || i+1 < len(p.entries) && p.entries[i+1].First <= e.Last
 		reach = max(reach, e.Last)
-		want, got := make(map[cellKey]amount), make(map[cellKey]amount)
 		for _, cell := range e.Cells {
 			if g.holds(keyOf(cell)) {
-				want[keyOf(cell)] = amount{cell.Rows, cell.Digest}
+				s.want[keyOf(cell)] = amount{cell.Rows, cell.Digest}
 			}
 		}
+		c.move(&s, p.moved)
 		at, _ := slices.BinarySearchFunc(p.found, e.First, func(f ledger.Found, o int64) int { return cmp.Compare(f.First, o) })
 		for ; at < len(p.found) && p.found[at].First <= e.Last; at++ {
 			f := &p.found[at]
-			a := got[keyOf(f.Cell)]
-			got[keyOf(f.Cell)] = amount{a.rows + f.Rows, a.digest + f.Digest}
+			a := s.got[termOf(f)]
+			s.got[termOf(f)] = amount{a.rows + f.Rows, a.digest + f.Digest}
 		}
-		if err := f(e, want, got, shared); err != nil {
+		if err := f(&s); err != nil {
 			return err
 		}
 	}
@@ -174,9 +227,9 @@ func (c *check) each(g *reading, p *part, f func(e *ledger.Entry, want, got map[
 func (c *check) deliveries(ctx context.Context, g *reading) error {
 	crowded := make(map[int32]bool) // by the first day
 	for _, p := range g.parts {
-		_ = c.each(g, p, func(_ *ledger.Entry, want, got map[cellKey]amount, _ bool) error {
-			for k, a := range got {
-				if a.rows > want[k].rows {
+		_ = c.each(g, p, func(s *share) error {
+			for k, a := range s.got {
+				if a.rows > s.want[k].rows {
 					crowded[c.bucketOf(k.table, k.class, k.day).First] = true
 				}
 			}
@@ -190,7 +243,7 @@ func (c *check) deliveries(ctx context.Context, g *reading) error {
 		for _, p := range g.parts {
 			p.found = slices.DeleteFunc(p.found, func(f ledger.Found) bool { return f.Day >= b.First && f.Day < b.End })
 		}
-		found, err := c.o.Rows.Find(ctx, b, g.Days, c.eras, true)
+		found, err := c.o.Rows.Find(ctx, b, g.Days, c.view, true)
 		if err != nil {
 			return err
 		}
@@ -203,19 +256,19 @@ func (c *check) deliveries(ctx context.Context, g *reading) error {
 func (c *check) cells(ctx context.Context, g *reading, p *part) error {
 	c.late(p)
 	c.strangers(p)
-	return c.each(g, p, func(e *ledger.Entry, want, got map[cellKey]amount, shared bool) error {
-		if c.agree(want, got) {
+	return c.each(g, p, func(s *share) error {
+		if c.agree(s) {
 			return nil
 		}
-		return c.examine(ctx, p, e, got, shared)
+		return c.examine(ctx, p, s)
 	})
 }
 
-// late names the rows that outlived their expiry and the grace.
+// late names the rows that outlived their expiry and the grace, where none was moved.
 func (c *check) late(p *part) {
-	offsets, rows := make(map[cellKey][]ledger.Range), make(map[cellKey]uint64)
+	offsets, rows, touched := make(map[cellKey][]ledger.Range), make(map[cellKey]uint64), p.touched()
 	for _, f := range p.found {
-		if k := keyOf(f.Cell); c.age(k) == overdue {
+		if k := termOf(&f); c.age(k) == overdue && !touched[spot{k, f.Bound}] {
 			offsets[k] = append(offsets[k], ledger.Range{First: f.First, Last: f.Last})
 			rows[k] += f.Rows
 		}
@@ -225,51 +278,78 @@ func (c *check) late(p *part) {
 	}
 }
 
-// strangers finds rows that no entry of the group speaks of.
+// stranger is rows, or moves of rows, that no entry of a group speaks of.
+type stranger struct {
+	ledger.Found
+	what string
+}
+
+// strangers finds them.
 func (c *check) strangers(p *part) {
-	i, reach := 0, int64(-1<<62)
+	known := p.reach()
 	for _, f := range p.found {
-		for ; i < len(p.entries) && p.entries[i].First <= f.First; i++ {
-			reach = max(reach, p.entries[i].Last)
+		if !known(f.First) {
+			c.stranger(p, stranger{f, "rows"})
 		}
-		switch a := c.accounts[p.key]; {
-		case f.First <= reach:
-		case a != nil && a.covers(f.First):
-			c.name(p.Partition, "unexpected", keyOf(f.Cell), []ledger.Range{{First: f.First, Last: f.Last}},
-				"%d rows are there of a class and day in which the ledger has none", f.Rows)
-		default:
-			c.beyond = append(c.beyond, f)
-			c.doubt(keyOf(f.Cell))
+	}
+	known = p.reach()
+	for _, m := range p.moved {
+		if !known(m.First) {
+			c.stranger(p, stranger{m.Found, "moves"})
 		}
 	}
 }
 
-// unaccounted looks at the rows that the whole ledger does not speak of.
+// reach returns a function that tells whether an entry speaks of an offset, and
+// MUST be asked in their order.
+func (p *part) reach() func(offset int64) bool {
+	i, reach := 0, int64(-1<<62)
+	return func(offset int64) bool {
+		for ; i < len(p.entries) && p.entries[i].First <= offset; i++ {
+			reach = max(reach, p.entries[i].Last)
+		}
+		return offset <= reach
+	}
+}
+
+func (c *check) stranger(p *part, s stranger) {
+	if a := c.accounts[p.key]; a != nil && a.covers(s.First) {
+		c.name(p.Partition, "unexpected", keyOf(s.Cell), []ledger.Range{{First: s.First, Last: s.Last}},
+			"%d %s are there of a class and day in which the ledger has none", s.Rows, s.what)
+		return
+	}
+	c.beyond = append(c.beyond, s)
+	c.doubt(keyOf(s.Cell))
+}
+
+// unaccounted looks at what the whole ledger does not speak of.
 func (c *check) unaccounted() {
-	for _, f := range c.beyond {
-		p, end := c.partition(key{f.Era, f.Partition}), int64(0)
-		if a := c.accounts[key{f.Era, f.Partition}]; a != nil {
+	for _, s := range c.beyond {
+		p, end := c.partition(key{s.Era, s.Partition}), int64(0)
+		if a := c.accounts[key{s.Era, s.Partition}]; a != nil {
 			end = a.Next
 		}
 		b, ok := c.bounds[kafkaID(p)]
-		if f.First >= end && c.newest[p.Topic] == f.Era && ok && f.Last < b.End {
-			c.report.InFlight += f.Rows
+		if s.First >= end && c.newest[p.Topic] == s.Era && ok && s.Last < b.End {
+			if s.what == "rows" {
+				c.report.InFlight += s.Rows
+			}
 			continue
 		}
-		c.name(p, "unaccounted", keyOf(f.Cell), []ledger.Range{{First: f.First, Last: f.Last}}, "%d rows in %s that no entry of the ledger speaks of", f.Rows, f.Table)
+		c.name(p, "unaccounted", keyOf(s.Cell), []ledger.Range{{First: s.First, Last: s.Last}}, "%d %s in %s that no entry of the ledger speaks of", s.Rows, s.what, s.Table)
 	}
 }
 
 // agree reports that the counts leave nothing to be looked at more closely.
-func (c *check) agree(want, got map[cellKey]amount) bool {
-	for k, w := range want {
-		g := got[k]
-		if a := c.age(k); a == whole && g != w || a == partly && g.rows > w.rows {
+func (c *check) agree(s *share) bool {
+	for k, w := range s.want {
+		g := s.got[k]
+		if a := c.age(k); a == whole && g != w || a == partly && g.rows > w.rows || s.due[k] && g.rows > 0 {
 			return false
 		}
 	}
-	for k := range got {
-		if _, ok := want[k]; !ok {
+	for k := range s.got {
+		if _, ok := s.want[k]; !ok {
 			return false
 		}
 	}

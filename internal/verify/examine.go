@@ -1,7 +1,9 @@
 package verify
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -23,10 +25,23 @@ func stored(e *ledger.Entry, offset int64) bool {
 		!slices.ContainsFunc(e.Other, func(r ledger.Run) bool { return r.First <= offset && offset <= r.Last })
 }
 
-// examine reads the deliveries of an entry one by one, in all its cells. Where
-// entries overlap (shared), the rows of the others come on top.
-func (c *check) examine(ctx context.Context, p *part, e *ledger.Entry, there map[cellKey]amount, shared bool) error {
-	r := ledger.Range{First: e.First, Last: e.Last}
+// delivery names one.
+type delivery struct {
+	cellKey
+	offset int64
+	digest uint64
+}
+
+func compareDeliveries(a, b delivery) int {
+	return cmp.Or(cmp.Compare(a.offset, b.offset), compareCells(a.cellKey, b.cellKey), cmp.Compare(a.digest, b.digest))
+}
+
+func nameOf(d *ledger.Delivery) delivery { return delivery{keyOf(d.Cell), d.Offset, d.Digest} }
+
+// examine reads the deliveries of an entry one by one, in all its cells, with what
+// their moves say of them.
+func (c *check) examine(ctx context.Context, p *part, s *share) error {
+	e, r := s.Entry, ledger.Range{First: s.First, Last: s.Last}
 	id := examined{p.key, r, e.Generation, e.ReceivedAt.UnixMilli()}
 	if c.examined[id] {
 		return nil // for another group
@@ -38,46 +53,133 @@ func (c *check) examine(ctx context.Context, p *part, e *ledger.Entry, there map
 		want[keyOf(cell)] = amount{cell.Rows, cell.Digest}
 		buckets[c.bucketOf(cell.Table, cell.Retention, cell.Day)] = true
 	}
-	for k := range there {
-		buckets[c.bucketOf(k.table, k.class, k.day)] = true
+	for _, m := range []map[cellKey]amount{s.want, s.got} {
+		for k := range m {
+			buckets[c.bucketOf(k.table, k.class, k.day)] = true
+		}
 	}
-	got := make(map[cellKey]amount)
-	digests := make(map[int64]uint64)
-	var present, twice, strangers []ledger.Range
-	offsets := make(map[cellKey][]ledger.Range)
 	read := sorted(buckets, compareBuckets)
-	for d, err := range c.o.Rows.Deliveries(ctx, read, c.eras, p.era, p.partition, r) {
+	var rows []ledger.Delivery
+	for d, err := range c.o.Rows.Deliveries(ctx, read, c.view.Eras, p.era, p.partition, r) {
 		if err != nil {
 			return err
 		}
+		rows = append(rows, d)
+	}
+	c.ended = c.o.Now()
+	moves := make(map[delivery]*ledger.Move)
+	for m, err := range c.o.Moves.Moves(ctx, read, c.view, p.era, p.partition, r) {
+		if err != nil {
+			return err
+		}
+		moves[nameOf(&m.Delivery)] = &m
+	}
+	c.judge(p, s, want, rows, moves)
+	return nil
+}
+
+// judge compares the deliveries of an entry, and the moves of them, with its cells.
+func (c *check) judge(p *part, s *share, want map[cellKey]amount, rows []ledger.Delivery, moves map[delivery]*ledger.Move) {
+	e := s.Entry
+	before := len(c.report.Findings)
+	got, seen := make(map[cellKey]amount), make(map[delivery]bool)
+	touched := make(map[cellKey]bool) // and so left out by late
+	for id := range moves {
+		touched[id.cellKey] = true
+	}
+	offsets := make(map[cellKey][]ledger.Range)
+	digests := make(map[int64]uint64)
+	var present, twice, strangers, unknown []ledger.Range
+	moved, late := make(map[cellKey][]ledger.Range), make(map[cellKey][]ledger.Range)
+	differs := func(d *ledger.Delivery) bool {
+		other, ok := digests[d.Offset]
+		digests[d.Offset] = d.Digest
+		return ok && other != d.Digest
+	}
+	for i := range rows {
+		d := &rows[i]
 		k, one := keyOf(d.Cell), ledger.Range{First: d.Offset, Last: d.Offset}
-		a := got[k]
-		got[k] = amount{a.rows + 1, a.digest + d.Digest}
-		offsets[k] = append(offsets[k], one)
-		if other, ok := digests[d.Offset]; ok && other != d.Digest {
+		m := moves[nameOf(d)]
+		switch {
+		case m == nil && d.Override != 0, m != nil && !slices.Contains(c.fate(m).carries, d.Override):
+			moved[k] = append(moved[k], one)
+		case m != nil && c.tardy(m, d.Override), m == nil && touched[k] && c.age(k) == overdue:
+			late[k] = append(late[k], one)
+		}
+		if seen[nameOf(d)] {
+			continue // a repeat with another expiry
+		}
+		seen[nameOf(d)] = true
+		if differs(d) {
 			twice = append(twice, one)
 		}
-		digests[d.Offset] = d.Digest
-		present = append(present, one)
-		if !stored(e, d.Offset) && !slices.ContainsFunc(p.entries, func(x ledger.Entry) bool { return stored(&x, d.Offset) }) {
+		if !p.stored(e, d.Offset) {
 			strangers = append(strangers, one)
 		}
-	}
-	before := len(c.report.Findings)
-	for _, r := range ledger.Unite(twice) {
-		c.find("unexpected", p.Partition, r.First, r.Last, "two different events are stored under each of these offsets")
-	}
-	for _, r := range ledger.Unite(strangers) {
-		c.find("unexpected", p.Partition, r.First, r.Last, "rows are stored although the ledger says that they were not")
-	}
-	named := len(c.report.Findings) > before // rows too many have their explanation
-	c.compare(p, e, want, got, offsets, absent(e, present), shared, named)
-	if len(c.report.Findings) > before {
-		for _, b := range read {
-			c.doubtful[b] = true
+		present = append(present, one)
+		if m == nil {
+			a := got[k]
+			got[k] = amount{a.rows + 1, a.digest + d.Digest}
+			offsets[k] = append(offsets[k], one)
 		}
 	}
-	return nil
+	vanished := make(map[cellKey][]ledger.Range)
+	for _, id := range sorted(moves, compareDeliveries) {
+		m := moves[id]
+		one := ledger.Range{First: id.offset, Last: id.offset}
+		w, has := want[id.cellKey]
+		switch {
+		case !p.stored(e, id.offset), !s.shared && (!has || w.rows == 0):
+			unknown = append(unknown, one)
+			continue
+		case has && stored(e, id.offset):
+			want[id.cellKey] = amount{w.rows - 1, w.digest - id.digest}
+		}
+		if !seen[id] && differs(&m.Delivery) {
+			twice = append(twice, one)
+		}
+		if !seen[id] && c.fate(m).first.After(c.ended) {
+			vanished[id.cellKey] = append(vanished[id.cellKey], one)
+		}
+		present = append(present, one)
+	}
+	for _, x := range []struct {
+		offsets []ledger.Range
+		text    string
+	}{
+		{twice, "two different events are stored or were moved under each of these offsets"},
+		{strangers, "rows are stored although the ledger says that they were not"},
+		{unknown, "moves are of rows that the ledger does not have"},
+	} {
+		for _, r := range ledger.Unite(x.offsets) {
+			c.find("unexpected", p.Partition, r.First, r.Last, "%s", x.text)
+		}
+	}
+	named := len(c.report.Findings) > before // rows too many have their explanation
+	c.names(p, "moved", moved, "the expiry of these rows is not where the moves have it")
+	c.names(p, "late", late, "these rows are past their expiry and the grace")
+	c.names(p, "missing", vanished, fmt.Sprintf("rows of entry %d-%d, received %s, are not there; their expiry was moved, and is not over",
+		e.First, e.Last, e.ReceivedAt.UTC().Format(time.DateTime)))
+	c.compare(p, e, want, got, offsets, absent(e, present), s.shared, named)
+	if len(c.report.Findings) > before {
+		for _, m := range []map[cellKey]amount{want, s.want, s.got} {
+			for k := range m {
+				c.doubt(k)
+			}
+		}
+	}
+}
+
+// stored reports whether the entry or another one of the partition says that the offset is.
+func (p *part) stored(e *ledger.Entry, offset int64) bool {
+	return stored(e, offset) || slices.ContainsFunc(p.entries, func(x ledger.Entry) bool { return stored(&x, offset) })
+}
+
+// names makes findings of the offsets of several cells.
+func (c *check) names(p *part, kind string, offsets map[cellKey][]ledger.Range, text string) {
+	for _, k := range sorted(offsets, compareCells) {
+		c.name(p.Partition, kind, k, offsets[k], "%s", text)
+	}
 }
 
 // compare names what the deliveries of an entry leave over or lack.

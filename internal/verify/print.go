@@ -45,6 +45,9 @@ func (r *Report) Print(out io.Writer) error {
 			b.Rows, b.Buckets, b.Since.UTC().Format(time.DateTime))
 	}
 	fmt.Fprintf(out, "repeats: %d of the rows read are of an event that is stored already; readers show one\n", r.Repeats)
+	if r.Moves > 0 {
+		fmt.Fprintf(out, "moved: the expiry of %d rows in these buckets was moved away from their class's; %d of them are there\n", r.Moves, r.Moved)
+	}
 	if r.Taken > 0 {
 		fmt.Fprintf(out, "dead letters: %d accounted, payload expired\n", r.Taken)
 	}
@@ -60,6 +63,15 @@ func (r *Report) Print(out io.Writer) error {
 	}
 	_, err := fmt.Fprintln(out, verdict)
 	return err
+}
+
+// Words says where the contradiction is, and what, in one line.
+func (f *Finding) Words() string {
+	text := place(f.Partition)
+	if f.First <= f.Last {
+		text += " " + offsets(f.First, f.Last)
+	}
+	return text + ": " + f.Text
 }
 
 func place(p ledger.Partition) string { return p.Topic + "/" + strconv.Itoa(int(p.Partition)) }

@@ -29,12 +29,21 @@ type Ledger interface {
 	Sums(ctx context.Context) ([]ledger.Sum, error)
 }
 
-// Rows are what the account speaks of.
+// Moves are the account of the expiries that were moved after their rows were stored.
+type Moves interface {
+	Sweeps(ctx context.Context) (ledger.Sweeps, error)
+	// MoveSums are of buckets, and change when a move falls due.
+	MoveSums(ctx context.Context, due time.Time) ([]ledger.Sum, error)
+	Moved(ctx context.Context, bucket, days ledger.Days, v ledger.View) ([]ledger.Moved, error)
+	Moves(ctx context.Context, buckets []ledger.Bucket, v ledger.View, era int, partition int32, r ledger.Range) iter.Seq2[ledger.Move, error]
+}
+
+// Rows are what the accounts speak of.
 type Rows interface {
 	Contents(ctx context.Context) ([]ledger.Content, error)
 	// Find counts a bucket's rows between the bounds of the entries that have a
 	// cell in the days, or its deliveries.
-	Find(ctx context.Context, bucket, days ledger.Days, eras []ledger.Era, deliveries bool) ([]ledger.Found, error)
+	Find(ctx context.Context, bucket, days ledger.Days, v ledger.View, deliveries bool) ([]ledger.Found, error)
 	Repeats(ctx context.Context, bucket ledger.Days) (uint64, error)
 	Deliveries(ctx context.Context, buckets []ledger.Bucket, eras []ledger.Era, era int, partition int32, r ledger.Range) iter.Seq2[ledger.Delivery, error]
 }
@@ -61,17 +70,21 @@ type Period interface {
 	Bucket(from time.Time) int32
 }
 
-// Options are what a run needs. All are required but Full, Seed and Grace.
+// Options are what a run needs. All are required but Full, Seed, Since and Grace.
 type Options struct {
 	Ledger Ledger
+	Moves  Moves
 	Rows   Rows
 	Stamps Stamps
 	Kafka  Kafka
 	Period func(class string) Period
-	Grace  time.Duration // longest time between an expiry and the row's removal
-	Now    func() time.Time
-	Full   bool   // take no stamp's word
-	Seed   uint64 // chooses which stamps are not believed
+	// Since is when a class's period came into force: what was past it before has the
+	// grace from then on. nil or zero: it always was in force.
+	Since func(class string) time.Time
+	Grace time.Duration // longest time between an expiry and the row's removal
+	Now   func() time.Time
+	Full  bool   // take no stamp's word
+	Seed  uint64 // chooses which stamps are not believed
 }
 
 // Finding is one contradiction. First > Last: it is about no offsets.
@@ -103,6 +116,8 @@ type Report struct {
 	Sampled  int    // of them, although a stamp spoke for them
 	Rows     uint64 // in them
 	Repeats  uint64 // of Rows: those whose event is there already
+	Moved    uint64 // of Rows: those that have another expiry than their class's
+	Moves    uint64 // deliveries in the buckets read that were moved to another expiry, there or gone
 	InFlight uint64 // of Rows: those whose entry was not written yet
 	Waiting  uint64 // offsets that Kafka has and nobody has consumed yet
 	Letters  int    // read
@@ -123,14 +138,14 @@ type check struct {
 	o            Options
 	report       Report
 	began, ended time.Time // ended: what had not expired by then was there to be read
-	eras         []ledger.Era
+	view         ledger.View
 	numbers      map[life]int   // of eras
 	newest       map[string]int // era by topic, of Kafka's cluster
 	accounts     map[key]*account
 	committed    map[ledger.Partition]int64
 	bounds       map[ledger.Partition]ledger.Bounds
 	examined     map[examined]bool
-	beyond       []ledger.Found         // rows behind the ledger's end
+	beyond       []stranger             // behind the ledger's end
 	doubtful     map[ledger.Bucket]bool // not to be stamped
 }
 
@@ -152,6 +167,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	began := o.Now()
 	c := &check{
 		o: o, began: began, ended: began, report: Report{Full: o.Full, Seed: o.Seed},
+		view:    ledger.View{Now: began, Due: began.Add(-o.Grace)},
 		numbers: make(map[life]int), newest: make(map[string]int), accounts: make(map[key]*account),
 		examined: make(map[examined]bool), doubtful: make(map[ledger.Bucket]bool),
 	}
@@ -163,6 +179,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	before, err := c.states(ctx)
 	if err != nil {
+		return nil, err
+	}
+	// A move is believed where its sweep was done before any row was read; where it
+	// was not, the row may be on either side of it.
+	if c.view.Sweeps, err = o.Moves.Sweeps(ctx); err != nil {
 		return nil, err
 	}
 	if err := c.account(ctx); err != nil {
@@ -219,7 +240,7 @@ func (c *check) find(kind string, p ledger.Partition, first, last int64, format 
 
 // partition names a partition of an era.
 func (c *check) partition(k key) ledger.Partition {
-	e := c.eras[k.era]
+	e := c.view.Eras[k.era]
 	return ledger.Partition{Cluster: e.Cluster, Topic: e.Topic, Epoch: e.Epoch, Partition: k.partition}
 }
 

@@ -100,7 +100,8 @@ SETTINGS auto_statistics_types = '',
 
 -- Every delivery whose expiry was moved, written before the rows are changed:
 -- the row of the highest sweep says where it is. `ingest verify` takes these out
--- of the ledger's cells. digest is the one of the ledger, day that of retained_from.
+-- of the ledger's cells. digest is the one of the ledger, day that of retained_from,
+-- received_at the row's: it tells which life of the topic the offset is of.
 CREATE TABLE IF NOT EXISTS retention_moves
 (
     table LowCardinality(String),
@@ -111,6 +112,7 @@ CREATE TABLE IF NOT EXISTS retention_moves
     src_partition Int32,
     src_offset Int64 CODEC(Delta(8), ZSTD(1)),
     digest UInt64 CODEC(NONE),
+    received_at DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
     from_override UInt32,
     to_override UInt32,
     cause LowCardinality(String),
