@@ -252,6 +252,7 @@ func TestBadErasures(t *testing.T) {
 func TestErasureIsSentAgain(t *testing.T) {
 	clock := now
 	d := open(t, func(o *Options) { o.Now = func() time.Time { return clock } })
+	d.insert(row(event.Request, "mine", "u_1", "org_1", time.Minute))
 	body := `{"subjects":["user:u_1"]}`
 	key := []string{idempotencyHeader, "case-2026-17"}
 	d.recorder.fail = func(int) error { return errors.New("no broker answered") }
@@ -263,6 +264,9 @@ func TestErasureIsSentAgain(t *testing.T) {
 	first := d.erasing(body, key...)
 	clock = now.Add(2 * time.Minute)
 	again := d.erasing(body, key...)
+	if want := (expected{Erase: 1, Complete: true}); *first.Expected != want || *again.Expected != want {
+		t.Errorf("got expected %+v and %+v, want %+v each time", *first.Expected, *again.Expected, want)
+	}
 	if first.ID != again.ID || !first.Until.Equal(now) || !again.Until.Equal(now) || len(d.recorder.take(t)) != 2 {
 		t.Errorf("got %+v and %+v, want the first one, recorded each time", first, again)
 	}
