@@ -49,7 +49,7 @@ func drifts(b *bench) []planted {
 	}
 	longer := policy.ExpiresExpr(stored)
 	move := func(override, planned string) string {
-		return "INSERT INTO retention_moves SELECT 'request_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
+		return "INSERT INTO retention_moves (" + moveColumns + ") SELECT 'request_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
 			`xxHash64(concat(source, '\0', id, '\0', toString(src_offset))), 0, ` + override + ", 'erasure', 1, " + planned + " FROM request_events WHERE src_offset = 0"
 	}
 	noMoves := "TRUNCATE TABLE retention_moves"
@@ -77,7 +77,7 @@ func drifts(b *bench) []planted {
 			want: []string{unmoved}, says: "and it was not", breaks: "classes.usage.keep"},
 		{name: "a move that was not carried out", drift: []string{move("1", "now64() - 7200")}, undo: []string{noMoves},
 			want: []string{unmoved}, says: "1 row of usage@2y in request_events: retention_moves says", breaks: "classes.usage.keep", spares: "classes.billing.keep"},
-		{name: "rows moved as their move says", drift: []string{override, "INSERT INTO retention_moves SELECT 'request_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
+		{name: "rows moved as their move says", drift: []string{override, "INSERT INTO retention_moves (" + moveColumns + ") SELECT 'request_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
 			`xxHash64(concat(source, '\0', id, '\0', toString(src_offset))), 0, expires_override, 'hold', 1, now64() - 7200 FROM request_events WHERE src_offset = 0`},
 			undo: []string{back, noMoves}},
 		{name: "a move that is under way", drift: []string{move("1", "now64() - 60")}, undo: []string{noMoves}},

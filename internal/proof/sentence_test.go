@@ -54,7 +54,7 @@ func TestVerdictsFollowTheFacts(t *testing.T) {
 	b.sql("INSERT INTO anchors (subject, action, occurred_at, source, id, forget_at) VALUES ('user:u_1', 'account.deleted', now64() - 100, '/svc', 'a', now() + 900000)")
 	account("a deletion", Untested, "account.deleted has come 1 times; no row has reached the limit that it sets")
 	move := func(to time.Time) {
-		b.sql("INSERT INTO retention_moves SELECT 'audit_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
+		b.sql("INSERT INTO retention_moves (" + moveColumns + ") SELECT 'audit_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
 			`xxHash64(concat(source, '\0', id, '\0', toString(src_offset))), 0, toUnixTimestamp(toDateTime('` + to.Format(time.DateTime) + `', 'UTC')), 'anchor', ` + b.sql("SELECT count() + 1 FROM retention_moves") +
 			", now64() FROM audit_events")
 	}

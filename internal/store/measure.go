@@ -37,7 +37,8 @@ func (s *Store) measure(ctx context.Context, op, text string, params []any, f fu
 	return wrap(op, rows.Err())
 }
 
-// MeasureTables returns what the system tables say of every table of the database.
+// MeasureTables returns what the system tables say of every table of the database. A
+// view holds nothing and is none.
 func (s *Store) MeasureTables(ctx context.Context) ([]measured.Table, error) {
 	const op = "measure tables"
 	var all []measured.Table
@@ -45,7 +46,7 @@ func (s *Store) MeasureTables(ctx context.Context) ([]measured.Table, error) {
 		FROM system.tables AS t
 		LEFT JOIN (SELECT table, anyIf(default_expression, name = 'expires_at') AS expires_at, max(name = 'subject_keys') AS people
 			FROM system.columns WHERE database = currentDatabase() GROUP BY table) AS c ON c.table = t.name
-		WHERE t.database = currentDatabase() ORDER BY t.name`, nil, func(rows driver.Rows) error {
+		WHERE t.database = currentDatabase() AND t.engine != 'View' ORDER BY t.name`, nil, func(rows driver.Rows) error {
 		var t measured.Table
 		var engine string
 		var people uint8
