@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -210,5 +211,37 @@ func TestSpan(t *testing.T) {
 	}
 	if got := promised(policy.StoredClass{Keep: "within 30d", From: "account.deleted", Within: true}); got != "within 30d of account.deleted" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestWhatWasShortenedHasTheGraceFromThen: a promise that is shortened brings rows past
+// their expiry at once, and ClickHouse needs the grace for them too.
+func TestWhatWasShortenedHasTheGraceFromThen(t *testing.T) {
+	b := furnished(t)
+	b.sql("SYSTEM STOP TTL MERGES request_events")
+	old := "now() - toIntervalYear(3)"
+	b.sql(insertAs("request_events", old+" AS retained_from, "+old+" AS occurred_at, toStartOfMonth("+old+") AS bucket", "id = 'e-0'"))
+	for _, c := range []struct {
+		name  string
+		since time.Time // zero: it was not shortened
+		late  bool
+	}{{"never", time.Time{}, true}, {"an hour ago", now.Add(-time.Hour), false}, {"longer ago than the grace", now.Add(-25 * time.Hour), true}} {
+		o := b.options()
+		if !c.since.IsZero() {
+			o.Shortened = func(context.Context) (map[string]time.Time, error) {
+				return map[string]time.Time{"usage@2y": c.since}, nil
+			}
+		}
+		p, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.Prove(t.Context(), Ask{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.verdict(t, "classes.usage.keep"); (got.Verdict == Broken) != c.late || got.Binds[0].Past != 1 {
+			t.Errorf("%s: got %s (%s), %d past", c.name, got.Verdict, got.Why, got.Binds[0].Past)
+		}
 	}
 }
