@@ -76,6 +76,9 @@ type Options struct {
 	Account account
 	// Registered are all the classes that any policy file has ever stored.
 	Registered func(ctx context.Context) ([]policy.StoredClass, error)
+	// Shortened says of classes that a later policy file has shortened from when that
+	// holds: their rows have the grace from then on. Optional: none was.
+	Shortened func(ctx context.Context) (map[string]time.Time, error)
 	// Topics reads the settings of the topics. Optional: nothing is known of them then.
 	Topics func(ctx context.Context) ([]Topic, error)
 	// MergeTimeout is the setting merge_with_ttl_timeout that the tables must have, in seconds.
@@ -153,6 +156,9 @@ func (p *Prover) measure(ctx context.Context, cheap bool) (*facts, error) {
 		return nil, err
 	}
 	scope := measured.Scope{Expires: policy.ExpiresExpr(registered), Now: f.now, Grace: o.Policy.Grace, Ahead: policy.MaxAhead, Daily: []string{}}
+	if scope.Since, err = p.shortened(ctx); err != nil {
+		return nil, err
+	}
 	keys := make([]string, 0, len(registered))
 	for _, c := range registered {
 		f.registered[c.Key] = c
@@ -207,6 +213,13 @@ func (p *Prover) measure(ctx context.Context, cheap bool) (*facts, error) {
 		f.groups = append(f.groups, groups...)
 	}
 	return f, nil
+}
+
+func (p *Prover) shortened(ctx context.Context) (map[string]time.Time, error) {
+	if p.o.Shortened == nil {
+		return map[string]time.Time{}, nil
+	}
+	return p.o.Shortened(ctx)
 }
 
 // readTopics makes of brokers that do not answer something that is not known: the

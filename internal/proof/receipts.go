@@ -55,10 +55,17 @@ func (p *Prover) Receipts(ctx context.Context, r records, from, to time.Time) (*
 	if err != nil {
 		return nil, fmt.Errorf("make receipts: %w", err)
 	}
+	since, err := p.shortened(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("make receipts: %w", err)
+	}
 	expiry := func(c ledger.Cell) (day time.Time, due bool) {
 		for _, k := range classes {
 			if k.Key == c.Retention && !k.Period.Sentinel {
 				end := k.Period.End(time.Unix(int64(c.Day+1)*86400-1, 0))
+				if s := since[k.Key]; s.After(end) {
+					end = s.UTC()
+				}
 				return end.Truncate(24 * time.Hour), !end.Add(p.o.Policy.Grace).After(out.At)
 			}
 		}

@@ -59,7 +59,7 @@ func TestReceipts(t *testing.T) {
 
 	// One is held, the other erased, and goes.
 	move := func(tier, override, cause string) {
-		b.sql("INSERT INTO retention_moves SELECT 'request_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
+		b.sql("INSERT INTO retention_moves (" + moveColumns + ") SELECT 'request_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
 			`xxHash64(concat(source, '\0', id, '\0', toString(src_offset))), 0, ` + override + ", '" + cause + "', 1, now64() FROM request_events WHERE plan_tier = '" + tier + "'")
 		b.sql("ALTER TABLE request_events UPDATE expires_override = 4291660800 WHERE plan_tier = '" + tier + "' SETTINGS mutations_sync = 2")
 	}

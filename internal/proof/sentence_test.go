@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -54,7 +55,7 @@ func TestVerdictsFollowTheFacts(t *testing.T) {
 	b.sql("INSERT INTO anchors (subject, action, occurred_at, source, id, forget_at) VALUES ('user:u_1', 'account.deleted', now64() - 100, '/svc', 'a', now() + 900000)")
 	account("a deletion", Untested, "account.deleted has come 1 times; no row has reached the limit that it sets")
 	move := func(to time.Time) {
-		b.sql("INSERT INTO retention_moves SELECT 'audit_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
+		b.sql("INSERT INTO retention_moves (" + moveColumns + ") SELECT 'audit_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
 			`xxHash64(concat(source, '\0', id, '\0', toString(src_offset))), 0, toUnixTimestamp(toDateTime('` + to.Format(time.DateTime) + `', 'UTC')), 'anchor', ` + b.sql("SELECT count() + 1 FROM retention_moves") +
 			", now64() FROM audit_events")
 	}
@@ -210,5 +211,37 @@ func TestSpan(t *testing.T) {
 	}
 	if got := promised(policy.StoredClass{Keep: "within 30d", From: "account.deleted", Within: true}); got != "within 30d of account.deleted" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestWhatWasShortenedHasTheGraceFromThen: a promise that is shortened brings rows past
+// their expiry at once, and ClickHouse needs the grace for them too.
+func TestWhatWasShortenedHasTheGraceFromThen(t *testing.T) {
+	b := furnished(t)
+	b.sql("SYSTEM STOP TTL MERGES request_events")
+	old := "now() - toIntervalYear(3)"
+	b.sql(insertAs("request_events", old+" AS retained_from, "+old+" AS occurred_at, toStartOfMonth("+old+") AS bucket", "id = 'e-0'"))
+	for _, c := range []struct {
+		name  string
+		since time.Time // zero: it was not shortened
+		late  bool
+	}{{"never", time.Time{}, true}, {"an hour ago", now.Add(-time.Hour), false}, {"longer ago than the grace", now.Add(-25 * time.Hour), true}} {
+		o := b.options()
+		if !c.since.IsZero() {
+			o.Shortened = func(context.Context) (map[string]time.Time, error) {
+				return map[string]time.Time{"usage@2y": c.since}, nil
+			}
+		}
+		p, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.Prove(t.Context(), Ask{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.verdict(t, "classes.usage.keep"); (got.Verdict == Broken) != c.late || got.Binds[0].Past != 1 {
+			t.Errorf("%s: got %s (%s), %d past", c.name, got.Verdict, got.Why, got.Binds[0].Past)
+		}
 	}
 }

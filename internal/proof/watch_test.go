@@ -31,6 +31,7 @@ func gauge(t *testing.T, registry *prometheus.Registry, name, label string) (val
 
 func TestWatchdog(t *testing.T) {
 	b := furnished(t)
+	b.now = time.Now().UTC() // the engine's clock is asked, too
 	prover, err := New(b.options())
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +61,7 @@ func TestWatchdog(t *testing.T) {
 	want("late", "lethe_proof_sentences", "enforced", 1)
 	want("late", "lethe_proof_faults", wrongTTL, 0)
 	want("late", "lethe_retention_late_seconds", "billing@7y", 0)
-	want("late", "lethe_proof_made_seconds", "", float64(now.Unix()))
+	want("late", "lethe_proof_made_seconds", "", float64(b.now.Unix()))
 	if got, _ := gauge(t, registry, "lethe_retention_late_seconds", "usage@2y"); got < 3500 || got > 3700 {
 		t.Errorf("got %v s, want about an hour", got)
 	}

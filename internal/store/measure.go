@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,8 @@ func (s *Store) measure(ctx context.Context, op, text string, params []any, f fu
 	return wrap(op, rows.Err())
 }
 
-// MeasureTables returns what the system tables say of every table of the database.
+// MeasureTables returns what the system tables say of every table of the database. A
+// view holds nothing and is none.
 func (s *Store) MeasureTables(ctx context.Context) ([]measured.Table, error) {
 	const op = "measure tables"
 	var all []measured.Table
@@ -45,7 +47,7 @@ func (s *Store) MeasureTables(ctx context.Context) ([]measured.Table, error) {
 		FROM system.tables AS t
 		LEFT JOIN (SELECT table, anyIf(default_expression, name = 'expires_at') AS expires_at, max(name = 'subject_keys') AS people
 			FROM system.columns WHERE database = currentDatabase() GROUP BY table) AS c ON c.table = t.name
-		WHERE t.database = currentDatabase() ORDER BY t.name`, nil, func(rows driver.Rows) error {
+		WHERE t.database = currentDatabase() AND t.engine != 'View' ORDER BY t.name`, nil, func(rows driver.Rows) error {
 		var t measured.Table
 		var engine string
 		var people uint8
@@ -146,7 +148,7 @@ func (s *Store) Expiries(ctx context.Context, expression string, classes []strin
 // expiry even where the tables' own has been changed.
 func (s *Store) MeasureClasses(ctx context.Context, scope measured.Scope) ([]measured.Class, error) {
 	params := []any{
-		clickhouse.Named("now", seconds(scope.Now)), clickhouse.Named("due", seconds(scope.Now.Add(-scope.Grace))),
+		clickhouse.Named("now", seconds(scope.Now)),
 		clickhouse.Named("sentinel", strconv.Itoa(sentinel)), clickhouse.Named("ahead", strconv.Itoa(int(scope.Ahead/time.Second))),
 		clickhouse.Named("daily", scope.Daily),
 	}
@@ -155,20 +157,18 @@ func (s *Store) MeasureClasses(ctx context.Context, scope measured.Scope) ([]mea
 		err := s.measure(ctx, "measure classes", `SELECT retention_class, count(),
 				toInt64(toUnixTimestamp(min(retained_from))), toInt64(toUnixTimestamp(max(retained_from))),
 				toInt64(minIf(expiry, expiry > {now:UInt32} AND expiry < {sentinel:UInt32})), countIf(expiry >= {sentinel:UInt32}),
-				countIf(expiry <= {now:UInt32}), countIf(expiry <= {due:UInt32}), toInt64(minIf(expiry, expiry <= {now:UInt32})),
-				countIf(expires_override > 0),
+				countIf(expiry <= {now:UInt32}), countIf(expires_override > 0),
 				countIf(bucket != if(has({daily:Array(String)}, retention_class), toDate(retained_from, 'UTC'), toStartOfMonth(retained_from, 'UTC'))),
 				countIf(retained_from != toDateTime(if(occurred_at > received_at + toIntervalSecond({ahead:UInt32}), received_at, occurred_at), 'UTC'))
 			FROM (SELECT toString(retention_class) AS retention_class, retained_from, expires_override, bucket, occurred_at, received_at,
 				toUInt32(`+scope.Expires+`) AS expiry FROM `+kind.Table()+`)
 			GROUP BY retention_class ORDER BY retention_class`, params, func(rows driver.Rows) error {
 			c := measured.Class{Table: kind.Table()}
-			var oldest, newest, next, overdue int64
-			if err := rows.Scan(&c.Retention, &c.Rows, &oldest, &newest, &next, &c.Waiting, &c.Past, &c.PastGrace, &overdue,
-				&c.Moved, &c.Misplaced, &c.Misdated); err != nil {
+			var oldest, newest, next int64
+			if err := rows.Scan(&c.Retention, &c.Rows, &oldest, &newest, &next, &c.Waiting, &c.Past, &c.Moved, &c.Misplaced, &c.Misdated); err != nil {
 				return err
 			}
-			c.Oldest, c.Newest, c.NextExpiry, c.Overdue = unix(oldest), unix(newest), unix(next), unix(overdue)
+			c.Oldest, c.Newest, c.NextExpiry = unix(oldest), unix(newest), unix(next)
 			all = append(all, c)
 			return nil
 		})
@@ -176,7 +176,52 @@ func (s *Store) MeasureClasses(ctx context.Context, scope measured.Scope) ([]mea
 			return nil, err
 		}
 	}
-	return all, nil
+	return all, s.lateness(ctx, scope, all)
+}
+
+// lateness measures how long the rows that are past their expiry could have been gone.
+// An expiry that was moved into the past holds from the move on, and one that a shorter
+// promise brought there from that promise on.
+func (s *Store) lateness(ctx context.Context, scope measured.Scope, all []measured.Class) error {
+	shortened, since := make([]string, 0, len(scope.Since)), make([]uint32, 0, len(scope.Since))
+	for class, at := range scope.Since {
+		shortened, since = append(shortened, class), append(since, uint32(at.Unix()))
+	}
+	for _, kind := range event.Kinds {
+		if !slices.ContainsFunc(all, func(c measured.Class) bool { return c.Table == kind.Table() && c.Past > 0 }) {
+			continue
+		}
+		err := s.measure(ctx, "measure lateness", `
+SELECT toString(r.retention_class) AS class, countIf(since <= {due:UInt32}), toInt64(min(greatest(expiry, m.planned, toUInt32(transform(class, {shortened:Array(String)}, {since:Array(UInt32)}, toUInt32(0)))) AS since))
+FROM
+(
+    SELECT retention_class, bucket, src_topic, src_partition, src_offset, `+digest+` AS digest, toUInt32(`+scope.Expires+`) AS expiry
+    FROM `+kind.Table()+` WHERE expiry <= {now:UInt32}
+) AS r
+LEFT JOIN (SELECT * REPLACE (toUInt32(toUnixTimestamp(planned)) AS planned) FROM `+moved+`) AS m
+USING (retention_class, bucket, src_topic, src_partition, src_offset, digest)
+GROUP BY class`, []any{
+			clickhouse.Named("table", kind.Table()), clickhouse.Named("now", seconds(scope.Now)), clickhouse.Named("due", seconds(scope.Now.Add(-scope.Grace))),
+			clickhouse.Named("shortened", shortened), clickhouse.Named("since", since),
+		}, func(rows driver.Rows) error {
+			var class string
+			var pastGrace uint64
+			var overdue int64
+			if err := rows.Scan(&class, &pastGrace, &overdue); err != nil {
+				return err
+			}
+			for i := range all {
+				if all[i].Table == kind.Table() && all[i].Retention == class {
+					all[i].PastGrace, all[i].Overdue = pastGrace, unix(overdue)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Groups counts the rows of a kind by class and by the attributes that decide the

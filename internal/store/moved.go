@@ -12,9 +12,11 @@ import (
 	"github.com/lethe-audit/lethe/internal/proof/measured"
 )
 
-// moved is where each delivery is by its last move.
+// moved is where each delivery is by its last move. An expiry that was moved into the
+// past holds from the move on.
 const moved = `(SELECT retention_class, bucket, src_topic, src_partition, src_offset, digest,
-		argMax(to_override, sweep) AS override, argMax(planned_at, sweep) AS planned, argMax(cause, sweep) AS cause, any(day) AS day
+		argMax(to_override, sweep) AS override, argMax(planned_at, sweep) AS planned, argMax(cause, sweep) AS cause, any(day) AS day,
+		greatest(override, toUInt32(toUnixTimestamp(planned))) AS holds
 	FROM retention_moves WHERE table = {table:String}
 	GROUP BY retention_class, bucket, src_topic, src_partition, src_offset, digest)`
 
@@ -55,7 +57,7 @@ func (s *Store) MeasureMoves(ctx context.Context, now time.Time, grace time.Dura
 	var all []measured.Moves
 	for _, kind := range event.Kinds {
 		err := s.measure(ctx, "count moves", `
-SELECT toString(retention_class), toString(cause), count(), countIf(override > 0 AND override <= {due:UInt32}),
+SELECT toString(retention_class), toString(cause), count(), countIf(override > 0 AND holds <= {due:UInt32}),
     toInt64(minIf(override, override > {due:UInt32} AND override < {sentinel:UInt32}))
 FROM `+moved+` GROUP BY retention_class, cause ORDER BY retention_class, cause`,
 			[]any{clickhouse.Named("table", kind.Table()), clickhouse.Named("due", seconds(now.Add(-grace))), clickhouse.Named("sentinel", seconds(time.Unix(sentinel, 0)))},
@@ -144,17 +146,17 @@ func (s *Store) MovedAway(ctx context.Context) (all []ledger.Cell, err error) {
 }
 
 // MovedDue counts the deliveries whose moved expiry and the grace are over, by the day
-// of that expiry. What was erased expired when it was moved.
+// from which it held: what was erased expired when it was moved.
 func (s *Store) MovedDue(ctx context.Context, now time.Time, grace time.Duration) ([]measured.Expired, error) {
 	var all []measured.Expired
 	for _, kind := range event.Kinds {
 		err := s.measure(ctx, "count moves", `
-SELECT toString(retention_class) AS r, toString(cause) AS c, toInt32(intDiv(greatest(override, toUInt32(intDiv(toUnixTimestamp64Milli(planned), 1000)) * (override = 1)), 86400)) AS d, count(),
+SELECT toString(retention_class) AS r, toString(cause) AS c, toInt32(intDiv(holds, 86400)) AS d, count(),
     countIf((retention_class, bucket, src_topic, src_partition, src_offset) IN
         (SELECT retention_class, bucket, src_topic, src_partition, src_offset FROM `+kind.Table()+` WHERE expires_override > 0))
-FROM `+moved+` WHERE override > 0 AND override <= {due:UInt32} AND (override > 1 OR planned <= fromUnixTimestamp64Milli({due_ms:Int64}))
+FROM `+moved+` WHERE override > 0 AND holds <= {due:UInt32}
 GROUP BY r, c, d ORDER BY r, d, c`,
-			[]any{clickhouse.Named("table", kind.Table()), clickhouse.Named("due", seconds(now.Add(-grace))), clickhouse.Named("due_ms", millis(now.Add(-grace)))},
+			[]any{clickhouse.Named("table", kind.Table()), clickhouse.Named("due", seconds(now.Add(-grace)))},
 			func(rows driver.Rows) error {
 				e := measured.Expired{Table: kind.Table()}
 				if err := rows.Scan(&e.Retention, &e.Cause, &e.Day, &e.Deliveries, &e.Left); err != nil {

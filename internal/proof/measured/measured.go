@@ -38,7 +38,10 @@ type Scope struct {
 	Now     time.Time
 	Grace   time.Duration
 	Ahead   time.Duration // how far an event's time may be ahead of its arrival
-	Daily   []string      // the stored classes whose buckets are days; those of all others are months
+	// Since is, of each stored class that a later policy file has shortened, the instant
+	// from which its expiry holds.
+	Since map[string]time.Time
+	Daily []string // the stored classes whose buckets are days; those of all others are months
 }
 
 // Class is what one table holds of one stored class.
@@ -49,7 +52,7 @@ type Class struct {
 	NextExpiry       time.Time // zero: none is known
 	Waiting          uint64    // rows whose expiry is not known yet
 	Past, PastGrace  uint64    // rows past their expiry, and past the grace as well
-	Overdue          time.Time // the earliest expiry that has passed; zero: none
+	Overdue          time.Time // the earliest expiry that has passed, or instant from which it holds; zero: none
 	Moved            uint64    // rows whose expiry was moved
 	Misplaced        uint64    // rows in a bucket that is not that of their period
 	Misdated         uint64    // rows whose period counts from another instant than their event's
