@@ -20,6 +20,7 @@ var owns = []own{
 	{"ingest_progress", "toDateTime(updated_at) + toIntervalDay(30)", "none: offsets", "30 days after the last report of a partition"},
 	{"retention_classes", "", "none: the promises of all policy files", "for ever: rows of old promises need them"},
 	{"retention_moves", "", "none: offsets and digests of the rows that were moved", "for ever: the account needs it"},
+	{"retention_shortenings", "", "none: what later policy files made of older promises", "for ever: rows of old promises need them"},
 	{"retention_sweeps", "", "none: counts", "for ever: it is an account"},
 	{"schema_migrations", "", "none", "for ever"},
 	{"verified_buckets", "toDateTime(verified_at) + toIntervalDay(90)", "none: hashes of parts", "90 days after the verification"},

@@ -165,6 +165,16 @@ func newProver(p *policy.Policy, db *store.Store, topics func(context.Context) (
 	return proof.New(proof.Options{
 		Policy: p, Tables: db, Account: db, Topics: topics, MergeTimeout: migrate.MergeTimeout(p.Grace),
 		Registered: func(ctx context.Context) ([]policy.StoredClass, error) { return registeredClasses(ctx, db) },
+		Shortened: func(ctx context.Context) (map[string]time.Time, error) {
+			classes, err := registeredClasses(ctx, db)
+			since := map[string]time.Time{}
+			for _, c := range classes {
+				if c.ShortenedBy != "" {
+					since[c.Key] = c.ShortenedAt
+				}
+			}
+			return since, err
+		},
 	})
 }
 
