@@ -19,6 +19,13 @@ FUZZTIME ?= 30000x
 KAFKA_LACKS := $(strip $(foreach program,java javac mvn kcat,$(shell command -v $(program) >/dev/null || echo $(program))))
 KAFKA := $(or $(filter required,$(APACHE_KAFKA)),$(if $(KAFKA_LACKS),,found))
 
+# The simulation moves the engine's clock with Debian's package faketime; the test of
+# it runs where that is. SIMULATION=required fails without.
+CLOCK := $(or $(filter required,$(SIMULATION)),$(if $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1),found))
+
+comma := ,
+TEST_TAGS := $(if $(KAFKA),kafka$(comma))$(if $(CLOCK),simulation)
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -56,7 +63,8 @@ test: fetch $(if $(KAFKA),fetch-kafka) deps-check unit fuzz ## fetch, then every
 unit:
 	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector"
 	@[ -n "$(KAFKA)" ] || echo "not installed: $(KAFKA_LACKS); the tests on Apache Kafka are left out"
-	go test $(RACE) $(if $(KAFKA),-tags kafka) -timeout 25m ./...
+	@[ -n "$(CLOCK)" ] || echo "not installed: faketime; the simulation on an engine is left out"
+	go test $(RACE) -tags=$(TEST_TAGS) -timeout 25m ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target FUZZTIME (30000x)
@@ -80,6 +88,11 @@ DURATION ?= 5m
 .PHONY: storm
 storm: fetch fetch-kafka build ## kill, stop and freeze everything for DURATION (5m) by a seed (SEED), then prove that nothing was lost or doubled
 	go run ./internal/storm -duration $(DURATION) -seed $(or $(SEED),0) -kills $(or $(KILLS),1)
+
+# With SEED and ACCOUNTS another world; CHECKPOINTS must divide 96.
+.PHONY: simulate
+simulate: fetch ## live through eight years of each example policy, and hold every row to its sentence (needs faketime)
+	go run ./internal/simulate -seed $(or $(SEED),1) -accounts $(or $(ACCOUNTS),24) -checkpoints $(or $(CHECKPOINTS),96)
 
 .PHONY: lint
 lint: $(LINT) ## gofmt, go vet and golangci-lint

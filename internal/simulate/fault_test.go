@@ -1,0 +1,155 @@
+package main
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/internal/retention"
+)
+
+// TestWithoutFault: the system and the sentences agree.
+func TestWithoutFault(t *testing.T) {
+	w := newWorld(1, 16, 12)
+	for _, name := range policies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := dryRun(name, w, fault{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d rows, %d row-days", got.rows, got.rowDays)
+			if got.early+got.late > 0 || got.rowDays < 100*got.rows {
+				t.Errorf("%d early and %d late of %d row-days: %q", got.early, got.late, got.rowDays, got.examples)
+			}
+		})
+	}
+}
+
+// without drops facts of these actions.
+func without(actions ...string) func(*retention.Source) {
+	return func(s *retention.Source) {
+		s.Facts = slices.DeleteFunc(slices.Clone(s.Facts), func(f event.Fact) bool { return slices.Contains(actions, f.Action) })
+	}
+}
+
+// each changes every promise.
+func each(change func(*policy.StoredClass)) func(*retention.Source) {
+	return func(s *retention.Source) {
+		for i := range s.Promises {
+			change(&s.Promises[i])
+		}
+	}
+}
+
+// longer changes a period of months before its end is reckoned.
+func longer(months int) func(policy.Period, time.Time) time.Time {
+	return func(p policy.Period, from time.Time) time.Time {
+		if p.Months > 0 {
+			p.Months += months
+		}
+		return p.End(from)
+	}
+}
+
+// TestFaults plants mistakes, one at a time, and asks the oracle to see each where
+// it would show: as an early loss or as a late survival.
+func TestFaults(t *testing.T) {
+	w := newWorld(1, 16, 12)
+	for _, c := range []struct {
+		fault
+		policies []string
+		late     bool // else early
+	}{
+		{fault{name: "a month more", ttl: longer(1)}, policies, true},
+		{fault{name: "a month less", ttl: longer(-1)}, policies, false},
+		{fault{name: "the day is not cut to the end of the month", ttl: func(p policy.Period, from time.Time) time.Time {
+			if p.Months > 0 && !p.Sentinel {
+				return from.AddDate(0, p.Months, p.Days)
+			}
+			return p.End(from)
+		}}, []string{"bstrapr"}, true},
+		{fault{name: "days are read as hours", ttl: func(p policy.Period, from time.Time) time.Time {
+			if p.Days > 0 {
+				return from.Add(time.Duration(p.Days) * time.Hour)
+			}
+			return p.End(from)
+		}}, []string{"infratrace", "daestro", "abstra", "itskode"}, false},
+		{fault{name: "days never end", ttl: func(p policy.Period, from time.Time) time.Time {
+			if p.Days > 0 {
+				return policy.Sentinel
+			}
+			return p.End(from)
+		}}, []string{"infratrace", "daestro", "abstra", "itskode"}, true},
+		{fault{name: "the account's end is ignored", source: without("account.deleted", "account.deletion_requested")},
+			[]string{"bstrapr", "infratrace", "daestro", "abstra"}, true},
+		{fault{name: "the workspace's end is ignored", source: without("workspace.deleted")}, []string{"bstrapr", "abstra", "itskode"}, true},
+		{fault{name: "the account's return is lost", source: without("account.restored")}, []string{"bstrapr", "infratrace", "daestro", "abstra"}, false},
+		{fault{name: "the workspace's return is lost", source: without("workspace.restored")}, []string{"bstrapr", "abstra", "itskode"}, false},
+		{fault{name: "facts count from their arrival", source: func(s *retention.Source) {
+			s.Facts = slices.Clone(s.Facts)
+			for i := range s.Facts {
+				s.Facts[i].OccurredAt = s.Facts[i].ReceivedAt
+			}
+		}}, []string{"bstrapr", "infratrace", "daestro", "abstra"}, true},
+		{fault{name: "within is taken for keep", source: each(func(c *policy.StoredClass) { c.Within = false })}, []string{"infratrace", "daestro"}, true},
+		{fault{name: "keep is taken for within", source: each(func(c *policy.StoredClass) { c.Within = c.Anchor != "" })}, []string{"bstrapr", "abstra", "itskode"}, false},
+		{fault{name: "the grace is doubled", grace: grace}, []string{"infratrace", "daestro"}, false},
+		{fault{name: "there is no grace", grace: -grace - time.Second}, []string{"infratrace", "daestro"}, true},
+		{fault{name: "an anchored row never ends", source: each(func(c *policy.StoredClass) {
+			if c.Anchor != "" {
+				c.After = policy.Period{Sentinel: true}
+			}
+		})}, policies, true},
+		{fault{name: "the statute is ignored", source: each(func(c *policy.StoredClass) { c.AtLeast = policy.Period{} })}, []string{"infratrace"}, false},
+		{fault{name: "an erasure takes what the law keeps", source: each(func(c *policy.StoredClass) { c.Erasable = true })},
+			[]string{"bstrapr", "infratrace", "abstra", "itskode"}, false},
+		{fault{name: "erasures are ignored", source: func(s *retention.Source) { s.Erasures = nil }}, policies, true},
+		{fault{name: "an erasure goes on", source: func(s *retention.Source) {
+			for i := range s.Erasures {
+				s.Erasures[i].Until = policy.Sentinel
+			}
+		}}, policies, false},
+		{fault{name: "holds are ignored", source: func(s *retention.Source) { s.Holds = nil }}, policies, false},
+		{fault{name: "releases are ignored", source: func(s *retention.Source) {
+			for i := range s.Holds {
+				s.Holds[i].ReleasedAt = time.Time{}
+			}
+		}}, policies, true},
+		{fault{name: "the tier is wrong", event: func(e *event.Event) {
+			if e.Text[event.PlanTier] == "enterprise" {
+				e.Set(event.PlanTier, "pro")
+			}
+		}}, []string{"daestro", "itskode"}, false},
+		{fault{name: "an unknown tier is guessed", event: func(e *event.Event) {
+			if e.Text[event.PlanTier] == "gold" {
+				e.Set(event.PlanTier, "pro")
+			}
+		}}, []string{"daestro", "itskode"}, true},
+		{fault{name: "a smaller plan is ignored", source: without("plan.changed")}, []string{"daestro", "itskode"}, true},
+		{fault{name: "a larger plan counts as well", source: func(s *retention.Source) {
+			s.Facts = slices.Clone(s.Facts)
+			for i := range s.Facts {
+				if s.Facts[i].Action == "plan.changed" {
+					s.Facts[i].Tier = "free"
+				}
+			}
+		}}, []string{"daestro", "itskode"}, false},
+		{fault{name: "the category is lost", event: func(e *event.Event) { e.Text[event.DataCategory] = "" }}, []string{"daestro", "abstra", "itskode"}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for _, name := range c.policies {
+				got, err := dryRun(name, w, c.fault)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.late && got.late == 0 || !c.late && got.early == 0 {
+					t.Errorf("%s: the oracle saw %d early and %d late: %q", name, got.early, got.late, got.examples)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/migrate"
+	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/internal/retention"
+	"github.com/lethe-audit/lethe/internal/store"
+)
+
+// wet is one policy on the engine: real tables, facts, sweeps and readers, beside
+// the oracle.
+type wet struct {
+	*system
+	oracle *oracle
+	tally  *tally
+	world  *world
+	rows   []*watched // by number, from the first on
+
+	db      *store.Store
+	conn    driver.Conn // looks at the tables past the store
+	sweeper *retention.Sweeper
+	book    *retention.Book
+	now     time.Time
+}
+
+func newWet(ctx context.Context, name string, w *world, e *engine) (*wet, error) {
+	s, err := newSystem(name, fault{})
+	if err != nil {
+		return nil, err
+	}
+	dsn := "http://" + e.addr + "/" + name
+	if err := migrate.Apply(ctx, migrate.Options{DSN: dsn, Policy: s.policy}); err != nil {
+		return nil, err
+	}
+	r := &wet{system: s, oracle: newOracle(name), tally: &tally{policy: name}, world: w, now: begin}
+	if r.db, err = store.Open(ctx, store.Options{DSN: dsn}); err != nil {
+		return nil, err
+	}
+	options, err := clickhouse.ParseDSN(dsn)
+	if err == nil {
+		r.conn, err = clickhouse.Open(options)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), r.db.Close())
+	}
+	r.sweeper = retention.NewSweeper(retention.Options{Storage: promised{r.db, s.policy}, Policy: s.policy, Hash: s.hash,
+		Now: func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler)})
+	r.book = retention.NewBook(promised{r.db, s.policy}, s.policy, s.hash)
+	return r, nil
+}
+
+func (r *wet) close() error { return errors.Join(r.db.Close(), r.conn.Close()) }
+
+// step simulates a segment up to what can be seen of it, with the engine's clock
+// at its begin.
+func (r *wet) step(ctx context.Context, seg *segment) error {
+	r.now = seg.from
+	if err := r.tell(ctx, seg); err != nil {
+		return fmt.Errorf("%s: tell facts: %w", r.policy.Name, err)
+	}
+	if err := r.insert(ctx, seg); err != nil {
+		return fmt.Errorf("%s: insert: %w", r.policy.Name, err)
+	}
+	if _, err := r.sweeper.Sweep(ctx, nil); err != nil {
+		return fmt.Errorf("%s: %w", r.policy.Name, err)
+	}
+	if err := r.look(ctx, seg); err != nil {
+		return fmt.Errorf("%s: look: %w", r.policy.Name, err)
+	}
+	return nil
+}
+
+// tell stores what becomes known at the begin of a segment.
+func (r *wet) tell(ctx context.Context, seg *segment) error {
+	known := len(r.source.Facts)
+	if err := takeFacts(r.system, r.oracle, r.world, seg); err != nil {
+		return err
+	}
+	if facts := r.source.Facts[known:]; len(facts) > 0 {
+		if err := r.db.WriteFacts(ctx, facts); err != nil {
+			return err
+		}
+	}
+	for _, q := range r.oracle.requests {
+		var err error
+		switch {
+		case q.erase && q.at.Equal(seg.from):
+			e := r.erasure(q)
+			err = errors.Join(r.db.WriteErasureSubjects(ctx, q.id, q.subjects, e.Deadline), r.db.WriteErasure(ctx, e))
+		case !q.erase && (q.at.Equal(seg.from) || q.until.Equal(seg.from)):
+			err = r.db.WriteHold(ctx, q.hold(seg.from))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *wet) insert(ctx context.Context, seg *segment) error {
+	batch := r.db.NewBatch()
+	for _, h := range seg.arrivals {
+		r.rows = append(r.rows, r.oracle.watch(h))
+		r.tally.rows++
+		row, err := r.row(h)
+		if err != nil {
+			return err
+		}
+		if row != nil && r.arrives(row) {
+			batch.Add(row)
+		}
+	}
+	return r.db.Insert(ctx, batch, strconv.FormatInt(seg.from.Unix(), 10))
+}
+
+// found is what the engine says of one row: whether it is there, with what a
+// reader needs, and at how many of the instants its expiry lies ahead.
+type found struct {
+	row       event.Row
+	unexpired int
+}
+
+// look compares each row at each instant of the segment: the live expression of its
+// expiry, what readers make of it, and its presence.
+func (r *wet) look(ctx context.Context, seg *segment) error {
+	midnights := seg.midnights()
+	all := slices.Clone(midnights)
+	for _, w := range r.rows {
+		all = append(all, r.oracle.bounds(w, seg.from).instants(seg, nil)...)
+	}
+	slices.SortFunc(all, time.Time.Compare)
+	all = slices.CompactFunc(all, time.Time.Equal)
+	there, err := r.measure(ctx, all)
+	if err != nil {
+		return err
+	}
+	facts, err := r.book.Facts(ctx)
+	if err != nil {
+		return err
+	}
+	var read map[int64]bool
+	if seg.checkpoint {
+		if read, err = r.read(ctx, facts); err != nil {
+			return err
+		}
+	}
+	for _, w := range r.rows {
+		b := r.oracle.bounds(w, seg.from)
+		f := there[w.number]
+		var fate retention.Fate
+		if f != nil {
+			fate = facts.Fate(&f.row)
+		}
+		for _, at := range b.instants(seg, midnights) {
+			if w.arrives.After(at) {
+				continue
+			}
+			var seen sight
+			if f != nil {
+				i, _ := slices.BinarySearchFunc(all, at, time.Time.Compare)
+				seen.bytes, seen.unexpired = true, i < f.unexpired
+				seen.reader, seen.officer = seen.unexpired && fate.Visible(at, false), seen.unexpired && fate.Visible(at, true)
+			}
+			if read != nil && at.Equal(seg.from) {
+				seen.reader = read[w.number]
+			}
+			r.tally.compare(w, at, w.judge(b, at), seen, false)
+		}
+	}
+	return nil
+}
+
+// measure asks the engine of every row on disk.
+func (r *wet) measure(ctx context.Context, instants []time.Time) (map[int64]*found, error) {
+	at := make([]uint32, len(instants))
+	for i, t := range instants {
+		at[i] = uint32(t.Unix())
+	}
+	there := make(map[int64]*found)
+	for _, kind := range event.Kinds {
+		// No WHERE: what is on disk is seen, whatever its expiry.
+		target := "'', ''"
+		if kind == event.Audit {
+			target = "target_type, target_id"
+		}
+		rows, err := r.conn.Query(ctx, `SELECT src_offset, arrayCount(d -> expires_at > toDateTime(d, 'UTC'), {at:Array(UInt32)}), retention_class, retained_from,
+				toUnixTimestamp64Milli(occurred_at), subject_keys, target_owner_id, user_id, actor_on_behalf_of_id, organization_id, workspace_id, deployment_id,
+				data_category, plan_tier, `+target+` FROM `+kind.Table(), clickhouse.Named("at", at))
+		if err != nil {
+			return nil, err
+		}
+		for rows.Next() {
+			f := &found{row: event.Row{Kind: kind}}
+			var count uint32
+			var occurred int64
+			t := &f.row.Text
+			if err := rows.Scan(&f.row.Offset, &count, &f.row.Retention, &f.row.RetainedFrom, &occurred, &f.row.SubjectKeys, &f.row.Owners, &t[event.TUserID], &t[event.TOnBehalfOf],
+				&t[event.TOrganization], &t[event.TWorkspace], &t[event.TDeployment], &t[event.TDataCategory], &t[event.TPlanTier], &t[event.TTargetType], &t[event.TTargetID]); err != nil {
+				return nil, errors.Join(err, rows.Close())
+			}
+			f.row.RetainedFrom, f.row.OccurredAt = f.row.RetainedFrom.UTC(), time.UnixMilli(occurred).UTC()
+			f.unexpired = int(count)
+			there[f.row.Offset] = f
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return nil, err
+		}
+	}
+	return there, nil
+}
+
+// read returns what an investigator is shown now, through the pages of the one reader.
+func (r *wet) read(ctx context.Context, facts *retention.Facts) (map[int64]bool, error) {
+	const page = 1000
+	seen := make(map[int64]bool)
+	f := event.Filter{From: begin.AddDate(-1, 0, 0), To: end().AddDate(1, 0, 0), Now: r.now,
+		Visible: func(row *event.Row) bool { return facts.Fate(row).Visible(r.now, false) }}
+	for after := (*event.Position)(nil); ; {
+		rows, err := r.db.Events(ctx, f, after, page)
+		if err != nil {
+			return nil, err
+		}
+		for i := range rows {
+			seen[rows[i].Offset] = true
+		}
+		if len(rows) < page {
+			return seen, nil
+		}
+		last := &rows[len(rows)-1]
+		after = &event.Position{OccurredAt: last.OccurredAt, Kind: last.Kind, Source: last.Source, ID: last.ID}
+	}
+}
+
+// overdue returns the rows on disk whose promise ended by an instant: their grace has begun.
+func (r *wet) overdue(ctx context.Context, at time.Time) ([]*watched, error) {
+	there, err := r.measure(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	var left []*watched
+	for number := range there {
+		w := r.rows[number]
+		b := r.oracle.bounds(w, at)
+		if !w.stored || !b.held && !b.over.Add(-grace).After(at) {
+			left = append(left, w)
+		}
+	}
+	return left, nil
+}
+
+// promised is the store with the promises of the policy in force: no other has been.
+type promised struct {
+	*store.Store
+	policy *policy.Policy
+}
+
+// Promises returns those of the policy file.
+func (p promised) Promises(context.Context) ([]policy.StoredClass, error) {
+	return p.policy.Stored(), nil
+}
