@@ -143,7 +143,7 @@ func (i *Ingester) open(ctx context.Context, at place, epoch uint32, o origin) (
 		p := &partition{
 			place: at, kind: i.kinds[at.topic],
 			id: ledger.Partition{Cluster: i.cluster, Topic: at.topic, Epoch: epoch, Partition: at.partition},
-			at: from, next: from, done: from, end: b.end, started: time.Now(),
+			at: from, next: from, done: from, end: b.end, started: time.Now(), committed: min(o.committed, b.end),
 		}
 		if from < b.start {
 			p.start = b.start
