@@ -185,7 +185,9 @@ func (p *part) evicted(e *ledger.Entry, m *ledger.Move) bool {
 		return false
 	}
 	suppressed := func(x ledger.Entry) bool {
-		return slices.ContainsFunc(x.Other, func(r ledger.Run) bool { return r.Outcome == ledger.Suppressed && r.First <= m.Offset && m.Offset <= r.Last })
+		return slices.ContainsFunc(x.Other, func(r ledger.Run) bool {
+			return r.Outcome == ledger.Suppressed && r.First <= m.Offset && m.Offset <= r.Last
+		})
 	}
 	return !p.stored(e, m.Offset) && (suppressed(*e) || slices.ContainsFunc(p.entries, suppressed))
 }
