@@ -179,3 +179,48 @@ func freeAddress(t *testing.T) string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// TestANewerCopyOfTheRequests restores what officers asked for on top of an older backup.
+func TestANewerCopyOfTheRequests(t *testing.T) {
+	s := newSite(t)
+	query := s.start([]string{"-only", "query"}, "POLICY=itskode")
+	query.awaitReady()
+	hold := func(subject string) (id string) {
+		t.Helper()
+		status, body := s.call(http.MethodPost, "/v1/holds", `{"subjects":["`+subject+`"],"reason":"case 1"}`)
+		var answer struct{ ID string }
+		if err := json.Unmarshal([]byte(body), &answer); err != nil || status != http.StatusOK {
+			t.Fatalf("hold: got %d %s", status, body)
+		}
+		return answer.ID
+	}
+	first := hold("user:u_1")
+	for _, statement := range recipe(t, "BACKUP") {
+		s.do("default", statement)
+	}
+	if status, body := s.call(http.MethodPost, "/v1/holds/"+first+"/release", ""); status != http.StatusOK {
+		t.Fatalf("release: got %d %s", status, body)
+	}
+	hold("user:u_2")
+	s.do("default", recipe(t, "BACKUP TABLE lethe.anchors")[0])
+	query.interrupt()
+	s.lose()
+	s.restore()
+	standing := func() string {
+		t.Helper()
+		return s.sql("SELECT arrayStringConcat(arraySort(groupArray(subjects[1])), ' ') FROM (SELECT argMax(h.subjects, h.updated_at) AS subjects FROM holds AS h GROUP BY h.hold HAVING argMax(h.released_at, h.updated_at) = 0)")
+	}
+	if got := standing(); got != "user:u_1" {
+		t.Fatalf("the backup holds %q: nothing would be seen", got)
+	}
+	s.do("default", recipe(t, "RESTORE TABLE lethe.anchors")[0])
+	if got := standing(); got != "user:u_2" {
+		t.Errorf("held: got %q, want what the newer copy has", got)
+	}
+	s.startIngester()
+	s.awaitComplete()
+	if got := standing(); got != "user:u_2" {
+		t.Errorf("held after it was read again: got %q", got)
+	}
+	s.verify()
+}
