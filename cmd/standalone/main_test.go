@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -45,12 +44,7 @@ func newMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: filepath.Join(t.TempDir(), "data")}
 	for _, addr := range []*string{&m.kafka, &m.clickhouse, &m.api, &m.ops} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		*addr = l.Addr().String()
-		l.Close()
+		*addr = freeAddress(t)
 	}
 	return m
 }
@@ -174,29 +168,11 @@ func (m *machine) do(database, query string) string {
 // get asks the API with the officer's token and further headers, "Name: value".
 func (m *machine) get(path string, headers ...string) []byte {
 	m.t.Helper()
-	token, err := os.ReadFile(filepath.Join(m.dir, "token"))
-	if err != nil {
-		m.t.Fatal(err)
+	status, body := m.call(http.MethodGet, path, "", headers...)
+	if status != http.StatusOK {
+		m.t.Fatalf("GET %s: got %d\n%s", path, status, body)
 	}
-	req, err := http.NewRequestWithContext(m.t.Context(), http.MethodGet, "http://"+m.api+path, nil)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	for _, h := range headers {
-		name, value, _ := strings.Cut(h, ": ")
-		req.Header.Set(name, value)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		m.t.Fatalf("GET %s: %s %v\n%s", path, resp.Status, err, body)
-	}
-	return body
+	return []byte(body)
 }
 
 // awaitComplete waits until everything that Kafka has now has an outcome.

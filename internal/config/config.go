@@ -179,6 +179,7 @@ type Query struct {
 	ClickHouse ClickHouse
 	Log        Log
 
+	Group        string        `env:"KAFKA_GROUP" envDefault:"lethe-ingest" help:"Consumer group of the ingesters: events are shown while the ledger has all that it has committed, which a restored database has not."`
 	TopicBudget  string        `env:"KAFKA_TOPIC_BUDGET" envDefault:"check" help:"As the ingesters': with off, exports say that the greatest age of data in topics is unknown."`
 	PolicyFile   string        `env:"POLICY_FILE,required" help:"Policy file that the ingesters use."`
 	ProofKeyFile string        `env:"PROOF_KEY_FILE" help:"PEM file of the Ed25519 key that signs proofs; without it they are not signed, and say so."`
@@ -196,6 +197,9 @@ func (c *Query) validate(p *problems) {
 	c.ClickHouse.validate(p)
 	c.Log.validate(p)
 	topicBudget(p, c.TopicBudget)
+	if c.Group == "" {
+		p.add("KAFKA_GROUP", "is empty")
+	}
 	spans(p, "STOP_TIMEOUT", c.StopTimeout, time.Second, 10*time.Minute)
 	address(p, "HTTP_ADDR", c.HTTPAddr)
 	address(p, "METRICS_ADDR", c.MetricsAddr)

@@ -51,7 +51,8 @@ const (
 // Hold keeps the rows of subjects, whatever a period or an erasure says.
 type Hold struct {
 	ID         string
-	Subjects   []string // as rows carry them
+	Subjects   []string // as rows carry them; those that are known
+	Hashes     []string // keyed, of all of them
 	Reason     string
 	PlacedAt   time.Time
 	ReleasedAt time.Time // zero while it holds

@@ -23,6 +23,7 @@ type batch struct {
 	spare   []*span
 	letters []publish.Message
 	facts   []event.Fact
+	asked   []asked
 	size    int          // bytes of the letters
 	held    atomic.Int64 // bytes of rows and letters, for the metric
 	tallies map[tally]counts
@@ -50,7 +51,7 @@ func (b *batch) reset() {
 	b.byIndex = b.byIndex[:0]
 	clear(b.letters) // they hold payloads
 	b.letters, b.size = b.letters[:0], 0
-	b.facts = b.facts[:0]
+	b.facts, b.asked = b.facts[:0], b.asked[:0]
 	clear(b.tallies)
 	b.hold()
 }
@@ -102,6 +103,7 @@ func (b *batch) add(p *partition, c *chunk, deadTopic string) error {
 		b.letter(c.letters[n].message(deadTopic, p))
 	}
 	b.facts = append(b.facts, c.facts...)
+	b.asked = append(b.asked, c.asked...)
 	for _, t := range c.tallies {
 		b.tallies[t.tally] = b.tallies[t.tally].plus(t.counts)
 	}

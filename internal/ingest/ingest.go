@@ -8,8 +8,8 @@
 // The contract: an offset MUST NOT be committed before the ledger holds its
 // outcome, and the ledger MUST NOT say "stored" before the row is durable, nor
 // "dead" before the dead letter is acknowledged. What an event says about the
-// periods of other rows is kept before its offset is in the ledger, whatever becomes
-// of the event itself. What happens in between is
+// periods of other rows, and what it records of an erasure or a hold, is kept before its
+// offset is in the ledger, whatever becomes of the event itself. What happens in between is
 // repeated after a restart and changes nothing: the rows of a repeated delivery
 // collapse, and ranges of the ledger are united.
 //
@@ -78,6 +78,8 @@ type Storage interface {
 	WriteProgress(ctx context.Context, rows []ledger.Progress) error
 	WriteDead(ctx context.Context, counts []ledger.DeadCount) error
 	WriteFacts(ctx context.Context, facts []event.Fact) error
+	WriteErasure(ctx context.Context, e event.Erasure) error
+	WriteHold(ctx context.Context, h event.Hold) error
 }
 
 // Redactor makes rows; each belongs to one goroutine.
@@ -98,6 +100,8 @@ type known interface {
 	Fate(row *event.Row) retention.Fate
 	// ForgetAt is when a fact is of no use any more.
 	ForgetAt(f event.Fact) time.Time
+	// Recorded returns the erasure or the hold that a row records, or neither. They share no memory with it.
+	Recorded(row *event.Row) (*event.Erasure, *event.Hold, error)
 }
 
 type publisher interface {

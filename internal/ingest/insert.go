@@ -67,6 +67,11 @@ func (r *route) store(ctx context.Context, b *batch) error {
 			return r.o.Storage.WriteFacts(ctx, b.facts)
 		})
 	}
+	if err == nil && len(b.asked) > 0 {
+		err = r.retry(ctx, partClickHouse, "write erasures and holds", func(ctx context.Context) error {
+			return r.writeAsked(ctx, b.asked)
+		})
+	}
 	if err == nil {
 		err = r.retry(ctx, partClickHouse, "write the ledger", func(ctx context.Context) error {
 			return r.o.Storage.WriteLedger(ctx, entries)
@@ -84,6 +89,22 @@ func (r *route) store(ctx context.Context, b *batch) error {
 	r.metrics.accounted(entries, b.tallies)
 	r.tellLost(entries)
 	return r.commit(next)
+}
+
+func (r *route) writeAsked(ctx context.Context, all []asked) error {
+	for _, a := range all {
+		if a.erasure != nil {
+			if err := r.o.Storage.WriteErasure(ctx, *a.erasure); err != nil {
+				return err
+			}
+		}
+		if a.hold != nil {
+			if err := r.o.Storage.WriteHold(ctx, *a.hold); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // insert tries an insert behind the fence until it succeeds or fails for good: a
@@ -111,7 +132,7 @@ func (i *Ingester) taken(entries []ledger.Entry) {
 }
 
 // offsets returns where each partition of a batch begins and where it goes on,
-// as commits want it.
+// as commits want it: never back.
 func offsets(spans []*span, entries []ledger.Entry) (first, next map[string]map[int]int64) {
 	first, next = make(map[string]map[int]int64), make(map[string]map[int]int64)
 	for n, s := range spans {
@@ -119,8 +140,8 @@ func offsets(spans []*span, entries []ledger.Entry) (first, next map[string]map[
 		if first[topic] == nil {
 			first[topic], next[topic] = make(map[int]int64), make(map[int]int64)
 		}
-		first[topic][int(s.part.partition)] = entries[n].First
-		next[topic][int(s.part.partition)] = entries[n].Last + 1
+		first[topic][int(s.part.partition)] = max(entries[n].First, s.part.committed)
+		next[topic][int(s.part.partition)] = max(entries[n].Last+1, s.part.committed)
 	}
 	return first, next
 }

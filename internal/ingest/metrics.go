@@ -39,6 +39,7 @@ type metrics struct {
 	forgotten   prometheus.Counter
 	stopped     prometheus.Counter
 	ahead       prometheus.Counter
+	unlearned   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, batched func() float64) (*metrics, error) {
@@ -77,9 +78,10 @@ func newMetrics(reg prometheus.Registerer, batched func() float64) (*metrics, er
 		forgotten:   counter("forgotten_batches_total", "Batches given up before the ledger had them; they are read again."),
 		stopped:     counter("stopped_partitions_total", "Partitions stopped until a person acts."),
 		ahead:       counter("committed_ahead_total", "Partitions whose committed offset was ahead of the ledger: ClickHouse came back from a backup, or with nothing."),
+		unlearned:   counter("unlearned_records_total", "Records of erasures and holds that are not whole, or not sealed with the keys of this ingester: a database that is restored does not learn them."),
 	}
 	for _, c := range []prometheus.Collector{m.events, m.offsets, m.attributes, m.skewed, m.unnamed, m.lagEvents, m.lagSeconds, m.complete, m.inserts, m.parts,
-		m.rows, m.bytes, m.seconds, m.inFlight, m.batched, m.retries, m.generations, m.fenced, m.forgotten, m.stopped, m.ahead} {
+		m.rows, m.bytes, m.seconds, m.inFlight, m.batched, m.retries, m.generations, m.fenced, m.forgotten, m.stopped, m.ahead, m.unlearned} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

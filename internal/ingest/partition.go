@@ -18,6 +18,9 @@ type partition struct {
 	kind    event.Kind
 	start   int64 // the log start when there is something lost below it, else 0
 	started time.Time
+	// committed is the group's offset at the start. Where it is ahead of the ledger it
+	// stays, until the ledger is there: by that others see that something is missing.
+	committed int64
 
 	// Of a replay: it ends before until (0: never), and these offsets have their letters.
 	until    int64

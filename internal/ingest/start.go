@@ -18,6 +18,7 @@ type bounds struct{ start, end int64 }
 type origin struct {
 	ledger    int64 // the ledger's contiguous end; −1: it knows nothing
 	committed int64 // the group's offset; −1: none
+	others    bool  // the ledger knows other partitions of the cluster
 }
 
 // from returns the offset at which accounting goes on. It may lie below the
@@ -32,8 +33,8 @@ func (o origin) from(b bounds) (int64, error) {
 	case o.committed > b.end:
 		return 0, fmt.Errorf("the consumer group committed offset %d but the partition ends at %d: the topic was made anew or lost its end; "+
 			"reset the group's offset", o.committed, b.end)
-	case o.committed >= 0:
-		return o.committed, nil
+	case o.committed >= 0 && !o.others:
+		return o.committed, nil // offsets chosen by hand, or no database and no backup
 	default:
 		return b.start, nil
 	}
@@ -75,7 +76,7 @@ func (i *Ingester) assigned(ctx context.Context, gen *kafka.Generation) ([]*part
 			if i.status.isStopped(at) {
 				continue
 			}
-			o := origin{ledger: -1, committed: max(a.Offset, -1)}
+			o := origin{ledger: -1, committed: max(a.Offset, -1), others: len(known) > 0}
 			if next, ok := known[at]; ok {
 				o.ledger = next
 			}
@@ -132,9 +133,9 @@ func (i *Ingester) open(ctx context.Context, at place, epoch uint32, o origin) (
 		}
 		if o.ahead(b) {
 			i.metrics.ahead.Inc()
-			if o.ledger >= 0 {
+			if o.ledger >= 0 || o.others { // events of the partition may all be younger than the backup
 				i.log.Error("the group has committed more than the ledger knows: was ClickHouse restored from a backup? Reading again from the ledger's end",
-					"partition", at.String(), "committed", o.committed, "ledger", o.ledger)
+					"partition", at.String(), "committed", o.committed, "ledger", from)
 			} else {
 				i.log.Error("the group has committed but the ledger does not know the partition: were ClickHouse's tables lost? Going on at the committed offset; what the topic has before it is read after the group's offset is reset",
 					"partition", at.String(), "committed", o.committed, "log_start", b.start)
@@ -143,7 +144,7 @@ func (i *Ingester) open(ctx context.Context, at place, epoch uint32, o origin) (
 		p := &partition{
 			place: at, kind: i.kinds[at.topic],
 			id: ledger.Partition{Cluster: i.cluster, Topic: at.topic, Epoch: epoch, Partition: at.partition},
-			at: from, next: from, done: from, end: b.end, started: time.Now(),
+			at: from, next: from, done: from, end: b.end, started: time.Now(), committed: min(o.committed, b.end),
 		}
 		if from < b.start {
 			p.start = b.start

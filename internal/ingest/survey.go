@@ -100,6 +100,37 @@ func (s *Survey) Committed(ctx context.Context) (map[ledger.Partition]int64, err
 	return committed, nil
 }
 
+// Behind returns the partitions of which the group has committed more than the ledger
+// knows: the database came back from a backup, or with nothing, and the ingesters have
+// not read again what it lacks. ends is where the ledger stands; it is asked last, so
+// that what is committed meanwhile is no finding.
+func (s *Survey) Behind(ctx context.Context, ends func(ctx context.Context, cluster string) ([]ledger.End, error)) ([]ledger.Partition, error) {
+	committed, err := s.Committed(ctx)
+	if err != nil || len(committed) == 0 {
+		return nil, err
+	}
+	found, err := s.Bounds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := ends(ctx, s.cluster)
+	if err != nil {
+		return nil, fmt.Errorf("read the ledger: %w", err)
+	}
+	known, _ := latest(all)
+	var behind []ledger.Partition
+	for p, offset := range committed {
+		o := origin{ledger: -1, committed: offset}
+		if next, ok := known[place{p.Topic, p.Partition}]; ok {
+			o.ledger = next
+		}
+		if b := found[p]; o.ahead(bounds{b.Start, b.End}) {
+			behind = append(behind, p)
+		}
+	}
+	return behind, nil
+}
+
 func (s *Survey) partition(topic string, id int) ledger.Partition {
 	return ledger.Partition{Cluster: s.cluster, Topic: topic, Partition: int32(id)}
 }

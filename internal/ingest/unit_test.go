@@ -35,7 +35,7 @@ func TestWhereAPartitionStarts(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			o := origin{c.ledger, c.committed}
+			o := origin{ledger: c.ledger, committed: c.committed}
 			got, err := o.from(c.log)
 			if c.stops != "" {
 				if err == nil || !strings.Contains(err.Error(), c.stops) {
@@ -50,6 +50,15 @@ func TestWhereAPartitionStarts(t *testing.T) {
 				t.Errorf("got ahead %v, want %v", got, c.ahead)
 			}
 		})
+	}
+}
+
+// A ledger that knows other partitions came back from a backup that is older than the
+// first event of this one.
+func TestAPartitionYoungerThanTheBackup(t *testing.T) {
+	o, log := origin{ledger: -1, committed: 40, others: true}, bounds{5, 90}
+	if got, err := o.from(log); got != 5 || err != nil || !o.ahead(log) {
+		t.Errorf("got %d, %v, ahead %t, want the start of the log and an alarm", got, err, o.ahead(log))
 	}
 }
 

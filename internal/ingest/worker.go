@@ -38,6 +38,7 @@ type chunk struct {
 	cells   []ledger.Cell
 	letters []letter
 	facts   []event.Fact
+	asked   []asked
 	tallies []counted
 	now     time.Time
 }
@@ -47,7 +48,7 @@ func (c *chunk) reset() {
 	c.runs, c.cells, c.tallies = c.runs[:0], c.cells[:0], c.tallies[:0]
 	clear(c.letters) // they hold payloads
 	c.letters = c.letters[:0]
-	c.facts = c.facts[:0]
+	c.facts, c.asked = c.facts[:0], c.asked[:0]
 }
 
 // add gives the offsets first to last an outcome.
@@ -282,6 +283,7 @@ func (w *worker) one(p *partition) {
 		}
 		w.remember(facts)
 	}
+	w.learn(p, row)
 	outcome := w.outcome(row, decision)
 	if outcome == ledger.Stored {
 		c.stored++
@@ -311,6 +313,25 @@ func (w *worker) remember(facts []event.Fact) {
 		f.Source, f.ID = strings.Clone(f.Source), strings.Clone(f.ID)
 		f.ForgetAt = w.o.Known.ForgetAt(f)
 		w.chunk.facts = append(w.chunk.facts, f)
+	}
+}
+
+// asked is what an officer asked for: an erasure or a hold.
+type asked struct {
+	erasure *event.Erasure
+	hold    *event.Hold
+}
+
+// learn keeps what an event records of an erasure or a hold: a database that came back
+// from a backup may not know it.
+func (w *worker) learn(p *partition, row *event.Row) {
+	e, h, err := w.o.Known.Recorded(row)
+	switch {
+	case err != nil:
+		w.metrics.unlearned.Inc()
+		w.log.Error("the record of an erasure or a hold cannot be used: a restored database would not learn it", "partition", p.String(), "offset", row.Offset, "error", err)
+	case e != nil && e.ForgetAt.After(w.chunk.now), h != nil && h.ForgetAt.After(w.chunk.now):
+		w.chunk.asked = append(w.chunk.asked, asked{e, h})
 	}
 }
 

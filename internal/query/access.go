@@ -24,10 +24,6 @@ const (
 	accessEvents  = export.AccessPrefix + "events"
 	accessSubject = export.AccessPrefix + "subject"
 	accessExport  = export.AccessPrefix + "export"
-
-	// These read nothing; they are records of the same kind, kept as long.
-	holdPlaced   = export.AccessPrefix + "hold_placed"
-	holdReleased = export.AccessPrefix + "hold_released"
 )
 
 // accessCategory is the data.category of consultation records, for the rules of a policy.
@@ -204,7 +200,7 @@ func count(n int) map[string]string { return map[string]string{"rows": strconv.I
 
 // checkRecords refuses a policy without a class for consultation records.
 func checkRecords(p *policy.Policy, now time.Time) error {
-	for _, action := range []string{accessEvents, accessSubject, accessExport, retention.ErasureRequested, holdPlaced, holdReleased} {
+	for _, action := range []string{accessEvents, accessSubject, accessExport, retention.ErasureRequested, retention.HoldPlaced, retention.HoldReleased} {
 		var e event.Event
 		e.Reset(event.Audit)
 		e.ID, e.Source, e.Type, e.Time = newEventID(), accessSource, action, now

@@ -244,7 +244,7 @@ func (x expected) reason() string {
 // time is after what is erased, so that it is not erased itself.
 func (s *Server) recordErasure(ctx context.Context, e event.Erasure, will expected, verified string, c caller) error {
 	record := consultation{action: retention.ErasureRequested, route: pathErasures, purpose: "deletion_request", caller: c,
-		extra: retention.Record(e), target: target{"erasure", e.ID}, outcome: "success", at: s.now()}
+		extra: retention.Record(e, s.o.Keys.Fingerprints), target: target{"erasure", e.ID}, outcome: "success", at: s.now()}
 	record.extra["identity_verified"] = verified
 	if will.Erase == 0 && will.Hold+will.Statute > 0 {
 		record.outcome, record.reason = "failure", "everything is kept: "+will.reason()

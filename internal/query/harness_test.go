@@ -158,7 +158,7 @@ func (d *desk) options(t *testing.T) Options {
 	d.recorder, d.log, d.registry = &recorder{}, &buffer{}, prometheus.NewRegistry()
 	return Options{
 		Rows: &shelf{}, Facts: &shelf{}, Book: &shelf{}, Requests: &shelf{},
-		Audit: d.recorder, Prover: &notary{}, Policy: p, Keys: keys, Tokens: tokens, Secret: bytes.Repeat([]byte{7}, 32), OpenAPI: schemas.OpenAPI,
+		Audit: d.recorder, Prover: &notary{}, Complete: func() bool { return true }, Policy: p, Keys: keys, Tokens: tokens, Secret: bytes.Repeat([]byte{7}, 32), OpenAPI: schemas.OpenAPI,
 		TopicAge: 7 * 24 * time.Hour, Log: slog.New(slog.NewJSONHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: d.registry, Addr: "127.0.0.1:0", StopTimeout: 5 * time.Second, Now: func() time.Time { return now },
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/internal/retention"
 )
 
 // holds keeps what must not go.
@@ -31,7 +32,7 @@ type holdAnswer struct {
 }
 
 func showHold(h event.Hold) holdAnswer {
-	return holdAnswer{h.ID, len(h.Subjects), h.Reason, h.PlacedAt, instant(h.ReleasedAt)}
+	return holdAnswer{h.ID, len(h.Hashes), h.Reason, h.PlacedAt, instant(h.ReleasedAt)}
 }
 
 // maxReason bounds the reason of a hold, in bytes.
@@ -61,6 +62,9 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, c caller) error {
 	}
 	now := s.now()
 	h := event.Hold{Subjects: keys, Reason: strings.TrimSpace(body.Reason), PlacedAt: now, UpdatedAt: now, ForgetAt: policy.Sentinel}
+	for _, k := range keys {
+		h.Hashes = append(h.Hashes, s.o.Keys.Fingerprints(k)[0])
+	}
 	if h.ID, err = s.requestID(r, c); err != nil {
 		return err
 	}
@@ -70,7 +74,7 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, c caller) error {
 	switch {
 	case err != nil:
 		return err
-	case known != nil && (!slices.Equal(known.Subjects, h.Subjects) || known.Reason != h.Reason):
+	case known != nil && (!slices.Equal(known.Hashes, h.Hashes) || known.Reason != h.Reason):
 		return errBadRequest.because("The " + idempotencyHeader + " was sent before with another body.")
 	case known != nil:
 		h = *known
@@ -79,7 +83,7 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, c caller) error {
 			return fmt.Errorf("write hold: %w", err)
 		}
 	}
-	return s.answerHold(w, r, c, h, holdPlaced, pathHolds)
+	return s.answerHold(w, r, c, h, retention.HoldPlaced, pathHolds)
 }
 
 // release answers POST /v1/holds/{id}/release. Periods go on as if there had been no hold.
@@ -114,7 +118,7 @@ func (s *Server) release(w http.ResponseWriter, r *http.Request, c caller) error
 	if err := s.forget(ctx, h.ReleasedAt); err != nil {
 		return err
 	}
-	return s.answerHold(w, r, c, *h, holdReleased, pathRelease)
+	return s.answerHold(w, r, c, *h, retention.HoldReleased, pathRelease)
 }
 
 // forget gives the erasures that waited for holds their end again, once no hold
@@ -146,7 +150,7 @@ func (s *Server) forget(ctx context.Context, released time.Time) error {
 
 // answerHold records what was done and shows the hold.
 func (s *Server) answerHold(w http.ResponseWriter, r *http.Request, c caller, h event.Hold, action, path string) error {
-	record := consultation{action: action, route: path, purpose: notStated, caller: c, target: target{"hold", h.ID}, extra: map[string]string{"reason": h.Reason}}
+	record := consultation{action: action, route: path, purpose: notStated, caller: c, target: target{"hold", h.ID}, extra: retention.RecordHold(h, s.o.Keys.Fingerprints)}
 	if err := s.record(r.Context(), record); err != nil {
 		return err
 	}

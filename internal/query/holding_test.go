@@ -9,6 +9,7 @@ import (
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/policy"
+	"github.com/lethe-audit/lethe/internal/retention"
 )
 
 // holding posts to a route of holds and returns the hold.
@@ -93,7 +94,7 @@ func TestHoldDelaysErasure(t *testing.T) {
 		clock = clock.Add(time.Minute)
 	}
 	look("released", "other", "other")
-	if r := d.recorder.take(t)[0]; r.Type != holdReleased || r.Data.Metadata["reason"] != "case 2026-14" || len(r.Data.People) != 0 {
+	if r := d.recorder.take(t)[0]; r.Type != retention.HoldReleased || r.Data.Metadata["reason"] != "case 2026-14" || len(r.Data.People) != 0 {
 		t.Errorf("the release is recorded as %+v", r)
 	}
 	if at := forgotten(); !at[0].Equal(policy.Sentinel) || !at[1].Equal(policy.Sentinel) {

@@ -102,7 +102,11 @@ func (s *Server) wrap(rt route) http.Handler {
 			s.o.Log.Info("request", attrs...)
 		}()
 
-		if c, failure = s.authorize(rt, r); failure == nil {
+		c, failure = s.authorize(rt, r)
+		if failure == nil && rt.rows && !s.o.Complete() {
+			failure = errRestoring.because("The database came back from a backup, and the ingesters have not read again what came after it. Try again later.")
+		}
+		if failure == nil {
 			failure = rt.handle(a, r, c)
 		}
 		if failure == nil {

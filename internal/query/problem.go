@@ -35,12 +35,13 @@ var (
 	errQueryTooLarge = &problemType{"query_too_large", http.StatusUnprocessableEntity, "The query reads too much"}
 	errInternal      = &problemType{"internal", http.StatusInternalServerError, "The service made a mistake"}
 	errAudit         = &problemType{"audit_unavailable", http.StatusServiceUnavailable, "The consultation could not be recorded, so nothing was sent"}
+	errRestoring     = &problemType{"restore_unfinished", http.StatusServiceUnavailable, "The database is not complete yet, so nothing is shown"}
 	errStorage       = &problemType{"storage_unavailable", http.StatusServiceUnavailable, "The database does not answer"}
 )
 
 var problemTypes = []*problemType{
 	errBadRequest, errBadCursor, errRawIdentifier, errNoToken, errForbidden, errNoPurpose, errNotVerified, errNotFound,
-	errMethod, errBodyTooLarge, errMediaType, errQueryTooLarge, errInternal, errAudit, errStorage,
+	errMethod, errBodyTooLarge, errMediaType, errQueryTooLarge, errInternal, errAudit, errRestoring, errStorage,
 }
 
 // Error returns the problem's name.
@@ -98,7 +99,7 @@ func (p *problem) write(w http.ResponseWriter, requestID string) {
 		h.Set("WWW-Authenticate", `Bearer realm="lethe"`)
 	case errMethod:
 		h.Set("Allow", p.allow)
-	case errAudit, errStorage:
+	case errAudit, errRestoring, errStorage:
 		h.Set("Retry-After", strconv.Itoa(5))
 	}
 	body, _ := json.Marshal(struct { // strings and a number: nothing here can fail

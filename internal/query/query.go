@@ -74,6 +74,9 @@ type Options struct {
 	Book   book
 	Audit  auditor
 	Prover prover
+	// Complete reports whether the ledger has all that Kafka says was stored. While it
+	// has not, the database came back from a backup: who was erased since would be shown.
+	Complete func() bool
 	// Requests is where erasures and holds are kept.
 	Requests requests
 	Policy   *policy.Policy
@@ -128,8 +131,8 @@ const queryTimeout = 30 * time.Second
 // read that cannot be recorded.
 func New(o Options) (*Server, error) {
 	switch {
-	case o.Rows == nil, o.Facts == nil, o.Book == nil, o.Audit == nil, o.Prover == nil, o.Requests == nil, o.Policy == nil, o.Keys == nil, o.Tokens == nil, o.Log == nil, o.Metrics == nil:
-		return nil, errors.New("new query server: Rows, Facts, Book, Audit, Prover, Requests, Policy, Keys, Tokens, Log and Metrics are required")
+	case o.Rows == nil, o.Facts == nil, o.Book == nil, o.Audit == nil, o.Prover == nil, o.Complete == nil, o.Requests == nil, o.Policy == nil, o.Keys == nil, o.Tokens == nil, o.Log == nil, o.Metrics == nil:
+		return nil, errors.New("new query server: Rows, Facts, Book, Audit, Prover, Complete, Requests, Policy, Keys, Tokens, Log and Metrics are required")
 	case len(o.OpenAPI) == 0:
 		return nil, errors.New("new query server: OpenAPI is required")
 	}

@@ -18,6 +18,7 @@ type route struct {
 	path   string // the template: the only form of a path in logs, metrics and records
 	roles  []Role // nobody else; none: everybody, without a token
 	handle handler
+	rows   bool // shows rows: not while the database is incomplete
 }
 
 const (
@@ -41,20 +42,20 @@ const (
 func (s *Server) routes() []route {
 	readers := []Role{Investigator, Officer}
 	return []route{
-		{http.MethodGet, pathEvents, readers, s.events},
-		{http.MethodPost, pathSubjectKeys, readers, s.subjectKeys},
-		{http.MethodGet, pathSubjectEvents, readers, s.subjectEvents},
-		{http.MethodGet, pathExport, []Role{Officer}, s.export},
-		{http.MethodPost, pathErasures, []Role{Officer}, s.erase},
-		{http.MethodGet, pathErasures, []Role{Officer}, s.erasures},
-		{http.MethodGet, pathErasure, []Role{Officer}, s.erasure},
-		{http.MethodPost, pathHolds, []Role{Officer}, s.hold},
-		{http.MethodGet, pathHolds, []Role{Officer}, s.holds},
-		{http.MethodPost, pathRelease, []Role{Officer}, s.release},
-		{http.MethodGet, pathRetention, allRoles, s.retention},
-		{http.MethodGet, pathProof, []Role{Officer, Auditor}, s.proof},
-		{http.MethodGet, pathOpenAPI, nil, s.openAPI},
-		{http.MethodGet, pathIndex, nil, s.index},
+		{http.MethodGet, pathEvents, readers, s.events, true},
+		{http.MethodPost, pathSubjectKeys, readers, s.subjectKeys, false},
+		{http.MethodGet, pathSubjectEvents, readers, s.subjectEvents, true},
+		{http.MethodGet, pathExport, []Role{Officer}, s.export, true},
+		{http.MethodPost, pathErasures, []Role{Officer}, s.erase, false},
+		{http.MethodGet, pathErasures, []Role{Officer}, s.erasures, false},
+		{http.MethodGet, pathErasure, []Role{Officer}, s.erasure, false},
+		{http.MethodPost, pathHolds, []Role{Officer}, s.hold, false},
+		{http.MethodGet, pathHolds, []Role{Officer}, s.holds, false},
+		{http.MethodPost, pathRelease, []Role{Officer}, s.release, false},
+		{http.MethodGet, pathRetention, allRoles, s.retention, false},
+		{http.MethodGet, pathProof, []Role{Officer, Auditor}, s.proof, false},
+		{http.MethodGet, pathOpenAPI, nil, s.openAPI, false},
+		{http.MethodGet, pathIndex, nil, s.index, false},
 	}
 }
 

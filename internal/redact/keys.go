@@ -189,6 +189,9 @@ func (k *Keys) Fingerprints(subject string) []string {
 	return all
 }
 
+// FingerprintsOnce returns the same, for a subject that is not asked about again.
+func (k *Keys) FingerprintsOnce(subject string) []string { return k.all(domainSubject, subject) }
+
 // Digest returns "<key id>:<hash>" of a record that could not be decoded, under
 // the writing key: it recognises the record again and tells nothing about it.
 func (k *Keys) Digest(value []byte) string {

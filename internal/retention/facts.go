@@ -30,8 +30,9 @@ type Facts struct {
 	facts    map[string][]event.Fact // by subject, in order of time
 	erased   map[string]time.Time    // by hash: until when
 	latest   time.Time               // of erased
-	held     map[string]bool
-	unswept  []string // ids of erasures
+	held     map[string]bool         // by subject
+	heldHash map[string]bool         // of subjects that are not known
+	unswept  []string                // ids of erasures
 }
 
 // Source is all that Facts are made from.
@@ -52,7 +53,7 @@ func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts 
 		policy: p, hash: hash,
 		promises: make(map[string]*policy.StoredClass, len(s.Promises)), tiers: make(map[tier]policy.Period),
 		facts:  make(map[string][]event.Fact),
-		erased: make(map[string]time.Time), held: make(map[string]bool),
+		erased: make(map[string]time.Time), held: make(map[string]bool), heldHash: make(map[string]bool),
 	}
 	for i := range s.Promises {
 		f.promises[s.Promises[i].Key] = &s.Promises[i]
@@ -76,6 +77,9 @@ func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts 
 		if h.ReleasedAt.IsZero() {
 			for _, subject := range h.Subjects {
 				f.held[subject] = true
+			}
+			for _, unknown := range unexplained(h.Hashes, h.Subjects, hash) {
+				f.heldHash[unknown] = true
 			}
 		}
 	}
@@ -130,6 +134,11 @@ func (f *Facts) ForgetAt(x event.Fact) time.Time {
 		}
 	}
 	return f.policy.BackupAge.End(f.policy.Everywhere.End(end.Add(f.policy.Grace)))
+}
+
+// Recorded returns what the row of an audit event records: see the function of that name.
+func (f *Facts) Recorded(r *event.Row) (*event.Erasure, *event.Hold, error) {
+	return Recorded(r, f.hash)
 }
 
 // Keys returns all that a row can be erased or held by: its people, and the

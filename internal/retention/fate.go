@@ -226,9 +226,11 @@ func (f *Facts) isErased(r *event.Row) bool {
 }
 
 func (f *Facts) isHeld(r *event.Row) bool {
-	if len(f.held) == 0 {
+	if len(f.held) == 0 && len(f.heldHash) == 0 {
 		return false
 	}
 	var buf [16]string
-	return slices.ContainsFunc(Keys(buf[:0], r), func(k string) bool { return f.held[k] })
+	return slices.ContainsFunc(Keys(buf[:0], r), func(k string) bool {
+		return f.held[k] || len(f.heldHash) > 0 && slices.ContainsFunc(f.hash(k), func(h string) bool { return f.heldHash[h] })
+	})
 }

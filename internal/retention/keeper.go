@@ -22,6 +22,7 @@ type Keeper struct {
 	facts   atomic.Pointer[Facts]
 	metrics *metrics
 	looked  time.Time // at erasures under way
+	sought  time.Time // everybody who is known by hashes alone
 }
 
 // NewKeeper registers the metrics and starts nothing.
@@ -46,6 +47,11 @@ func (k *Keeper) Load(ctx context.Context) error {
 		k.facts.Store(facts)
 	}
 	return err
+}
+
+// Recorded returns what the row of an audit event records: see the function of that name.
+func (k *Keeper) Recorded(r *event.Row) (*event.Erasure, *event.Hold, error) {
+	return Recorded(r, k.o.Hash)
 }
 
 // Fate says what becomes of a row by what was known a moment ago. Load MUST have
@@ -90,6 +96,10 @@ func (k *Keeper) look(ctx context.Context) error {
 		return err
 	}
 	k.metrics.count(erasures, now)
+	found, err := k.search(ctx, now)
+	if err != nil {
+		return err
+	}
 	if now.Sub(full) >= k.o.Every {
 		return k.sweep(ctx, nil)
 	}
@@ -97,7 +107,7 @@ func (k *Keeper) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(urgent) > 0 {
+	if urgent = append(urgent, found...); len(urgent) > 0 {
 		return k.sweep(ctx, urgent)
 	}
 	underway := slices.ContainsFunc(erasures, func(e event.Erasure) bool { return e.State != event.ErasureDone })
@@ -106,6 +116,24 @@ func (k *Keeper) look(ctx context.Context) error {
 		return k.sweeper.Erasures(ctx)
 	}
 	return nil
+}
+
+// searchEvery is how often everybody is searched who is known by hashes alone: rows
+// can have come back with a backup, or with an ingester that was held up.
+const searchEvery = 24 * time.Hour
+
+// search returns the subjects that it found. An ingester that starts searches at once:
+// it may have been started because of a restore.
+func (k *Keeper) search(ctx context.Context, now time.Time) ([]string, error) {
+	facts, fresh := k.facts.Load(), now.Sub(k.sought) < searchEvery
+	if fresh && len(facts.unswept) == 0 && len(facts.heldHash) == 0 {
+		return nil, nil
+	}
+	found, err := k.sweeper.Search(ctx, fresh)
+	if err == nil && !fresh {
+		k.sought = now
+	}
+	return found, err
 }
 
 // skew is how far the clocks of those who place holds and of those who sweep may differ.

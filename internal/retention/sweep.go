@@ -42,6 +42,11 @@ type Storage interface {
 	WriteErasure(ctx context.Context, e event.Erasure) error
 	// ErasureSubjects returns the identifiers of an erasure while they are kept.
 	ErasureSubjects(ctx context.Context, erasure string) ([]string, error)
+	WriteErasureSubjects(ctx context.Context, erasure string, subjects []string, until time.Time) error
+	WriteHold(ctx context.Context, h event.Hold) error
+	// Subjects streams all that rows which are not erased can be found by, some of it
+	// more than once.
+	Subjects(ctx context.Context) iter.Seq2[string, error]
 	// Leftover reports whether a part of the events that was replaced before the
 	// instant, or one that was detached, is still on disk.
 	Leftover(ctx context.Context, before time.Time) (bool, error)
@@ -52,9 +57,12 @@ type Options struct {
 	Storage Storage
 	Policy  *policy.Policy
 	Hash    func(subject string) []string // see New
-	Now     func() time.Time
-	Log     *slog.Logger
-	Metrics prometheus.Registerer // a Keeper's
+	// HashOnce is Hash, but remembers nothing: it is asked about every subject there is.
+	// nil means Hash.
+	HashOnce func(subject string) []string
+	Now      func() time.Time
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer // a Keeper's
 	// Every is how often all rows are swept. 0 means an hour.
 	Every time.Duration
 	// Look is how often the Keeper looks for new facts. 0 means 5 s.
@@ -64,10 +72,18 @@ type Options struct {
 // Sweeper moves expiries to where Fate says that they are. Each sweep compares every
 // row that a fact speaks of with its fate, so a sweep that failed, a fact that
 // came late and a row that came late are all made good by the next one.
-type Sweeper struct{ o Options }
+type Sweeper struct {
+	o        Options
+	searched map[string]bool // holds
+}
 
 // NewSweeper makes a Sweeper.
-func NewSweeper(o Options) *Sweeper { return &Sweeper{o} }
+func NewSweeper(o Options) *Sweeper {
+	if o.HashOnce == nil {
+		o.HashOnce = o.Hash
+	}
+	return &Sweeper{o, make(map[string]bool)}
+}
 
 // batchMoves is how many moves are in memory at a time, maxMoves how many one
 // mutation gets to know: about 12 bytes of each are in ClickHouse's memory while it runs.
@@ -238,7 +254,12 @@ func (s *Sweeper) erasure(ctx context.Context, e event.Erasure, facts *Facts) er
 	if next.State == e.State && next.ErasedRows == e.ErasedRows && next.KeptRows == e.KeptRows && next.KeptReason == e.KeptReason {
 		return nil
 	}
-	next.UpdatedAt = s.o.Now()
 	s.o.Log.Info("erasure", "erasure", e.ID, "state", string(next.State), "erased_rows", next.ErasedRows, "kept_rows", next.KeptRows, "deadline", e.Deadline)
-	return s.o.Storage.WriteErasure(ctx, next)
+	return s.write(ctx, next)
+}
+
+// write makes an erasure the newest of its rows, whatever the clocks say.
+func (s *Sweeper) write(ctx context.Context, e event.Erasure) error {
+	e.UpdatedAt = later(s.o.Now(), e.UpdatedAt.Add(time.Millisecond))
+	return s.o.Storage.WriteErasure(ctx, e)
 }

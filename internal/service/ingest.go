@@ -85,7 +85,7 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	d.Go("topic budget", time.Second, func(ctx context.Context) error { topics.Watch(ctx, lookEvery); return nil })
 
 	keeper, err := retention.NewKeeper(retention.Options{
-		Storage: facts{db}, Policy: r.policy, Hash: r.keys.Fingerprints, Now: time.Now, Every: cfg.SweepEvery, Metrics: d.Metrics(), Log: log,
+		Storage: facts{db}, Policy: r.policy, Hash: r.keys.Fingerprints, HashOnce: r.keys.FingerprintsOnce, Now: time.Now, Every: cfg.SweepEvery, Metrics: d.Metrics(), Log: log,
 	})
 	if err != nil {
 		return err

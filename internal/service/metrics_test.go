@@ -134,7 +134,7 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	if _, err := budget.New(budget.Options{Brokers: cfg.Kafka.Brokers, Transport: transport, Bounds: bounds(p, cfg.Kafka), Mode: budget.Check, Metrics: &i, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := retention.NewKeeper(retention.Options{Storage: facts{db}, Policy: p, Hash: keys.Fingerprints, Now: time.Now, Metrics: &i, Log: log})
+	keeper, err := retention.NewKeeper(retention.Options{Storage: facts{db}, Policy: p, Hash: keys.Fingerprints, HashOnce: keys.FingerprintsOnce, Now: time.Now, Metrics: &i, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func metrics(t *testing.T) (both, ingester, api []metric) {
 	}
 	if _, err := query.New(query.Options{
 		Certificate: certificate,
-		Rows:        db, Facts: db, Requests: db, Book: retention.NewBook(facts{db}, p, keys.Fingerprints), Prover: documents{}, Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
+		Rows:        db, Facts: db, Requests: db, Book: retention.NewBook(facts{db}, p, keys.Fingerprints), Prover: documents{}, Complete: func() bool { return true }, Audit: auditor{}, Policy: p, Keys: keys, Tokens: tokens, Secret: make([]byte, 32),
 		OpenAPI: schemas.OpenAPI, Log: log, Metrics: &a,
 	}); err != nil {
 		t.Fatal(err)

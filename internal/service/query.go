@@ -15,6 +15,8 @@ import (
 	"github.com/lethe-audit/lethe/internal/certs"
 	"github.com/lethe-audit/lethe/internal/config"
 	"github.com/lethe-audit/lethe/internal/daemon"
+	"github.com/lethe-audit/lethe/internal/ingest"
+	"github.com/lethe-audit/lethe/internal/ledger"
 	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/internal/publish"
 	"github.com/lethe-audit/lethe/internal/query"
@@ -25,7 +27,7 @@ import (
 )
 
 // QueryParts are what the query service's readiness depends on.
-var QueryParts = []string{"api", partRecords}
+var QueryParts = []string{"api", partRecords, partComplete}
 
 // partRecords is whether consultation records can be written: without them
 // nothing is answered.
@@ -108,6 +110,17 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 		watchRecords(ctx, d.Health(), records, cfg.Kafka.TopicAudit, failed)
 		return nil
 	})
+	whole := &completeness{health: d.Health(), log: log, behind: func(ctx context.Context) ([]ledger.Partition, error) {
+		s, err := ingest.NewSurvey(ctx, ingest.SurveyOptions{
+			Brokers: cfg.Kafka.Brokers, Transport: transport, Group: cfg.Group, DeadTopic: cfg.Kafka.TopicDead, Topics: eventTopics(cfg.Kafka),
+		})
+		if err != nil {
+			return nil, err
+		}
+		return s.Behind(ctx, db.LedgerEnds)
+	}}
+	whole.look(ctx)
+	d.Go("watch of completeness", time.Second, func(ctx context.Context) error { whole.watch(ctx); return nil })
 	prover, err := newDocuments(p, db, cfg, func(ctx context.Context) ([]budget.Topic, error) {
 		return budget.Read(ctx, cfg.Kafka.Brokers, transport, topicNames(cfg.Kafka)...)
 	})
@@ -115,7 +128,7 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 		return err
 	}
 	server, err := query.New(query.Options{
-		Rows: db, Facts: db, Requests: db, Book: retention.NewBook(facts{db}, p, keys.Fingerprints), Prover: prover, Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
+		Rows: db, Facts: db, Requests: db, Book: retention.NewBook(facts{db}, p, keys.Fingerprints), Prover: prover, Complete: whole.complete.Load, Audit: auditor{records, cfg.Kafka.TopicAudit, failed},
 		Policy: p, Keys: keys, Tokens: tokens, Secret: secret,
 		OpenAPI: schemas.OpenAPI, TopicAge: topicAge, DeadLetterAge: deadAge,
 		Log: log, Metrics: d.Metrics(), Addr: cfg.HTTPAddr, Certificate: certificate,

@@ -56,7 +56,7 @@ func Replay(ctx context.Context, cfg config.Ingest, topic string, partition int3
 	}
 	defer func() { err = errors.Join(err, dead.Close()) }()
 	keeper, err := retention.NewKeeper(retention.Options{
-		Storage: facts{db}, Policy: r.policy, Hash: r.keys.Fingerprints, Now: time.Now, Metrics: prometheus.NewRegistry(), Log: log,
+		Storage: facts{db}, Policy: r.policy, Hash: r.keys.Fingerprints, HashOnce: r.keys.FingerprintsOnce, Now: time.Now, Metrics: prometheus.NewRegistry(), Log: log,
 	})
 	if err != nil {
 		return err

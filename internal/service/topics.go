@@ -25,10 +25,13 @@ func bounds(p *policy.Policy, c config.Kafka) []budget.Bound {
 	return list
 }
 
-// topicNames are all topics of these settings.
-func topicNames(c config.Kafka) []string {
-	return []string{c.TopicRequest, c.TopicAudit, c.TopicSecurity, c.TopicDead}
+// eventTopics are the topics of these settings that ingesters read.
+func eventTopics(c config.Kafka) []string {
+	return []string{c.TopicRequest, c.TopicAudit, c.TopicSecurity}
 }
+
+// topicNames are all topics of these settings.
+func topicNames(c config.Kafka) []string { return append(eventTopics(c), c.TopicDead) }
 
 // settingsTimeout is how long the query service waits at its start for what
 // brokers tell of their topics.

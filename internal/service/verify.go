@@ -86,7 +86,7 @@ func survey(ctx context.Context, cfg config.Ingest) (s *ingest.Survey, end func(
 	}
 	s, err = ingest.NewSurvey(ctx, ingest.SurveyOptions{
 		Brokers: cfg.Kafka.Brokers, Transport: transport, Group: cfg.Group, DeadTopic: cfg.Kafka.TopicDead,
-		Topics: []string{cfg.Kafka.TopicRequest, cfg.Kafka.TopicAudit, cfg.Kafka.TopicSecurity},
+		Topics: eventTopics(cfg.Kafka),
 	})
 	if err != nil {
 		transport.CloseIdleConnections()

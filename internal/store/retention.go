@@ -92,12 +92,12 @@ func (s *Store) WriteErasureSubjects(ctx context.Context, erasure string, subjec
 
 // Holds returns every hold as it is now.
 func (s *Store) Holds(ctx context.Context) ([]event.Hold, error) {
-	return collect(ctx, s, "read holds", `SELECT hold, subjects, reason, toUnixTimestamp64Milli(placed_at), toUnixTimestamp64Milli(released_at), toUnixTimestamp64Milli(updated_at), toUnixTimestamp(forget_at)
+	return collect(ctx, s, "read holds", `SELECT hold, subjects, hashes, reason, toUnixTimestamp64Milli(placed_at), toUnixTimestamp64Milli(released_at), toUnixTimestamp64Milli(updated_at), toUnixTimestamp(forget_at)
 		FROM holds ORDER BY hold, updated_at DESC LIMIT 1 BY hold`, nil,
 		func(rows driver.Rows) (h event.Hold, err error) {
 			var placed, released, updated int64
 			var forget uint32
-			err = rows.Scan(&h.ID, &h.Subjects, &h.Reason, &placed, &released, &updated, &forget)
+			err = rows.Scan(&h.ID, &h.Subjects, &h.Hashes, &h.Reason, &placed, &released, &updated, &forget)
 			h.PlacedAt, h.UpdatedAt, h.ForgetAt = time.UnixMilli(placed).UTC(), time.UnixMilli(updated).UTC(), fromSeconds(forget)
 			if released > 0 {
 				h.ReleasedAt = time.UnixMilli(released).UTC()
@@ -112,8 +112,8 @@ func (s *Store) WriteHold(ctx context.Context, h event.Hold) error {
 	if released.IsZero() {
 		released = time.UnixMilli(0)
 	}
-	return s.write(ctx, "holds", "hold, subjects, reason, placed_at, released_at, updated_at, forget_at", 1, func(b driver.Batch, _ int) error {
-		return b.Append(h.ID, h.Subjects, h.Reason, h.PlacedAt.UTC(), released.UTC(), h.UpdatedAt.UTC(), h.ForgetAt.UTC())
+	return s.write(ctx, "holds", "hold, subjects, hashes, reason, placed_at, released_at, updated_at, forget_at", 1, func(b driver.Batch, _ int) error {
+		return b.Append(h.ID, h.Subjects, h.Hashes, h.Reason, h.PlacedAt.UTC(), released.UTC(), h.UpdatedAt.UTC(), h.ForgetAt.UTC())
 	})
 }
 

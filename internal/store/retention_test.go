@@ -37,7 +37,7 @@ func TestFactsComeBack(t *testing.T) {
 
 	e := event.Erasure{ID: "e1", Scope: "subject", State: event.ErasureRequested, Hashes: []string{"k1:00"}, Until: at, Deadline: at.AddDate(0, 0, 30), Everywhere: at.AddDate(0, 0, 90),
 		PolicyVersion: "v", UpdatedAt: at, ForgetAt: at.AddDate(1, 0, 0)}
-	h := event.Hold{ID: "h1", Subjects: []string{"user:u_1", "email:k1:00"}, Reason: "litigation", PlacedAt: at, UpdatedAt: at, ForgetAt: at.AddDate(9, 0, 0)}
+	h := event.Hold{ID: "h1", Subjects: []string{"user:u_1", "email:k1:00"}, Hashes: []string{"k1:aa", "k1:bb"}, Reason: "litigation", PlacedAt: at, UpdatedAt: at, ForgetAt: at.AddDate(9, 0, 0)}
 	for _, state := range []event.ErasureState{event.ErasureRequested, event.ErasureMoved} {
 		e.State, e.UpdatedAt, e.ErasedRows = state, e.UpdatedAt.Add(time.Second), e.ErasedRows+1
 		if err := s.WriteErasure(t.Context(), e); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/ledger"
 )
 
@@ -113,7 +114,7 @@ func (c *check) judge(p *part, s *share, want map[cellKey]amount, rows []ledger.
 		if differs(d) {
 			twice = append(twice, one)
 		}
-		if !p.stored(e, d.Offset) {
+		if !p.stored(e, d.Offset) && !p.evicted(e, m) {
 			strangers = append(strangers, one)
 		}
 		present = append(present, one)
@@ -129,6 +130,8 @@ func (c *check) judge(p *part, s *share, want map[cellKey]amount, rows []ledger.
 		one := ledger.Range{First: id.offset, Last: id.offset}
 		w, has := want[id.cellKey]
 		switch {
+		case p.evicted(e, m):
+			continue
 		case !p.stored(e, id.offset), !s.shared && (!has || w.rows == 0):
 			unknown = append(unknown, one)
 			continue
@@ -173,6 +176,20 @@ func (c *check) judge(p *part, s *share, want map[cellKey]amount, rows []ledger.
 // stored reports whether the entry or another one of the partition says that the offset is.
 func (p *part) stored(e *ledger.Entry, offset int64) bool {
 	return stored(e, offset) || slices.ContainsFunc(p.entries, func(x ledger.Entry) bool { return stored(&x, offset) })
+}
+
+// evicted reports whether a row was erased that should not have been stored: an
+// ingester that was held up wrote it, and a sweep found it.
+func (p *part) evicted(e *ledger.Entry, m *ledger.Move) bool {
+	if m == nil || m.Steps[len(m.Steps)-1].To != event.ErasedOverride {
+		return false
+	}
+	suppressed := func(x ledger.Entry) bool {
+		return slices.ContainsFunc(x.Other, func(r ledger.Run) bool {
+			return r.Outcome == ledger.Suppressed && r.First <= m.Offset && m.Offset <= r.Last
+		})
+	}
+	return !p.stored(e, m.Offset) && (suppressed(*e) || slices.ContainsFunc(p.entries, suppressed))
 }
 
 // names makes findings of the offsets of several cells.

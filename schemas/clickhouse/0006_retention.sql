@@ -63,11 +63,13 @@ SETTINGS auto_statistics_types = '',
     fsync_part_directory = 1;
 
 -- What must not go, whatever a period or an erasure says. released_at is 0 while
--- it holds. The newest row of a hold counts.
+-- it holds. hashes are keyed, of all subjects: a hold that was learned again from
+-- Kafka knows only those subjects that rows have. The newest row of a hold counts.
 CREATE TABLE IF NOT EXISTS holds
 (
     hold String,
     subjects Array(String),
+    hashes Array(String),
     reason String,
     placed_at DateTime64(3, 'UTC'),
     released_at DateTime64(3, 'UTC'),
