@@ -25,6 +25,7 @@ func (s *Sweeper) anonymise(ctx context.Context, sweep event.Sweep, facts *Facts
 		}
 		if people := facts.Fate(row).Without(now, true); len(people) > 0 {
 			facts.Strip(row, people)
+			row.ExpiresOverride = facts.Fate(row).Override
 			arrivals = append(arrivals, event.Move{Row: row, To: row.ExpiresOverride, Cause: string(Anonymised)})
 			copies = append(copies, row)
 		}
@@ -42,13 +43,12 @@ func (s *Sweeper) anonymise(ctx context.Context, sweep event.Sweep, facts *Facts
 	return s.o.Storage.WriteMoves(ctx, sweep, moves)
 }
 
-// Strip takes people out of a row, as the function of that name does, and makes the row the copy that
-// takes the place of the whole one.
-func (f *Facts) Strip(r *event.Row, people []string) {
+// Strip takes people out of a row and makes it the copy that takes the place of the
+// whole one.
+func (*Facts) Strip(r *event.Row, people []string) {
 	Strip(r, people)
 	r.Retention = event.Anonymised(r.Retention)
 	r.ExpiresOverride = 0
-	r.ExpiresOverride = f.Fate(r).Override
 }
 
 // leaves returns the expiry of a row that a copy takes the place of: when the first had

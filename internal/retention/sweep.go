@@ -230,7 +230,7 @@ func (s *Sweeper) survey(ctx context.Context, e *event.Erasure, facts *Facts) (l
 			case fate.Held, fate.Cause == ByStatute:
 				e.KeptRows++
 				e.KeptReason = string(fate.Cause)
-			case fate.Erased:
+			case fate.Erased, len(fate.Without(e.Until, true)) > 0:
 				left++
 			}
 		}
