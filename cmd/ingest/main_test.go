@@ -233,7 +233,7 @@ func TestRefuses(t *testing.T) {
 		{"replay lethe.request/0 1-", "want FROM-TO"},
 		{"ledger", "want ingest ledger new-epoch TOPIC"},
 		{"ledger new-epoch", "want ingest ledger new-epoch TOPIC"},
-		{"policy", "want ingest policy check --text FILE, ingest policy prove or"},
+		{"policy", "want ingest policy check --text FILE, ingest policy diff OLD NEW, ingest policy prove or"},
 		{"policy receipts more", `unknown argument "more"`},
 		{"policy receipts --from yesterday", `--from: "yesterday" is no day`},
 		{"policy receipts --from 2026-02-02 --to 2026-02-01", "--to is before --from"},

@@ -22,6 +22,7 @@ type metrics struct {
 	offsets     *prometheus.CounterVec
 	attributes  *prometheus.CounterVec
 	skewed      *prometheus.CounterVec
+	unnamed     *prometheus.CounterVec
 	lagEvents   *prometheus.GaugeVec
 	lagSeconds  *prometheus.GaugeVec
 	complete    *prometheus.GaugeVec
@@ -59,6 +60,7 @@ func newMetrics(reg prometheus.Registerer, batched func() float64) (*metrics, er
 		offsets:     counters("offsets_total", "Offsets entered in the ledger. \"lost\" is an alarm: the topic's retention took them before they were read.", "topic", "outcome"),
 		attributes:  counters("attributes_dropped_total", "Attributes that were not kept: unknown ones, and those refused by name.", "publisher", "why"),
 		skewed:      counters("skewed_total", "Events whose time was more than five minutes ahead; their period starts when they were received.", "publisher"),
+		unnamed:     counters("unnamed_facts_total", "Audit events that delete or restore something and do not say what, or say it by an e-mail: they end no period. What is read again is counted again.", "publisher"),
 		lagEvents:   gauges("lag_events", "Offsets between the ledger's end and the partition's end."),
 		lagSeconds:  gauges("lag_seconds", "Age of the instant up to which everything received by Kafka has an outcome."),
 		complete:    gauges("complete_until_seconds", "That instant, in seconds since 1970; 0: not known yet."),
@@ -76,7 +78,7 @@ func newMetrics(reg prometheus.Registerer, batched func() float64) (*metrics, er
 		stopped:     counter("stopped_partitions_total", "Partitions stopped until a person acts."),
 		ahead:       counter("committed_ahead_total", "Partitions whose committed offset was ahead of the ledger: ClickHouse came back from a backup, or with nothing."),
 	}
-	for _, c := range []prometheus.Collector{m.events, m.offsets, m.attributes, m.skewed, m.lagEvents, m.lagSeconds, m.complete, m.inserts, m.parts,
+	for _, c := range []prometheus.Collector{m.events, m.offsets, m.attributes, m.skewed, m.unnamed, m.lagEvents, m.lagSeconds, m.complete, m.inserts, m.parts,
 		m.rows, m.bytes, m.seconds, m.inFlight, m.batched, m.retries, m.generations, m.fenced, m.forgotten, m.stopped, m.ahead} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)

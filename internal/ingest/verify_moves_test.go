@@ -228,7 +228,7 @@ func TestVerifyMoves(t *testing.T) {
 	for _, c := range moving {
 		run(c.name, func(t *testing.T, s *stack) {
 			c.do(s)
-			s.names(c.want, c.run)
+			s.names(c.want, c.run, shorter, everything)
 		})
 	}
 	run("counts what was moved", func(t *testing.T, s *stack) {
@@ -300,14 +300,14 @@ func TestVerifyMoves(t *testing.T) {
 				"[(SELECT sumWithOverflow(%s) FROM request_events WHERE id LIKE 'new-%%' AND src_offset BETWEEN %d AND %d)] AS `cells.digest`) FROM (SELECT * FROM ingest_ledger WHERE first = %[3]d AND epoch = 0)",
 				later, delivered, first, first+9)
 		}
-		s.names(nil, everything)
+		s.names(nil, shorter, everything)
 		s.enter(1, 1, "src_offset = 12 AND id NOT LIKE 'new-%'")
 		s.enter(2, never, "src_offset = 12 AND id LIKE 'new-%'")
 		s.carry(never, "src_offset = 12 AND id LIKE 'new-%'")
 		s.land(1, 0)
 		s.land(2, 0)
 		s.vanish("src_offset = 12 AND id NOT LIKE 'new-%'")
-		s.names(nil, everything)
+		s.names(nil, shorter, everything)
 		s.query("SYSTEM START MERGES retention_moves")
 		s.query("ALTER TABLE retention_moves UPDATE received_at = received_at + toIntervalHour(1) WHERE sweep = 1 SETTINGS mutations_sync = 2")
 		if got := found(s.verify(everything)); !slices.Equal(got, []string{"missing lethe.request/0 12-12", "unexpected lethe.request/0 12-12"}) {

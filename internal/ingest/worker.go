@@ -277,6 +277,9 @@ func (w *worker) one(p *partition) {
 	w.redact.Row(e, decision, row)
 	row.Topic, row.Partition, row.Offset, row.ReceivedAt = p.topic, p.partition, rec.Offset, c.now
 	if facts, ok := w.o.Policy.Fact(row); ok {
+		if len(facts) == 0 {
+			w.metrics.unnamed.WithLabelValues(name).Inc()
+		}
 		w.remember(facts)
 	}
 	outcome := w.outcome(row, decision)

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 )
@@ -116,5 +117,24 @@ func TestKnown(t *testing.T) {
 	want := "plan/free@14d=14d plan/pro@30d=30d plan/without@20d=20d acct@within-30d-of-account.deleted=open acct/without@1y=1y bill@7y=1y acc@2y=2y bill@8y=8y"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("got %s, want %s", s, want)
+	}
+}
+
+// The view retention_promises takes the shortest by 31 days a month, months first. It MUST agree with
+// NotOver, by which the files are compared.
+func TestViewAgreesWithNotOver(t *testing.T) {
+	var all []Period
+	for n := 1; n <= MaxMonths; n++ {
+		all = append(all, Period{Months: n}, Period{Days: n}, Period{Days: 28 * n}, Period{Days: 30 * n}, Period{Days: 31 * n})
+	}
+	before := func(p, q Period) bool {
+		return cmp.Or(cmp.Compare(31*p.Months+p.Days, 31*q.Months+q.Days), cmp.Compare(p.Days, q.Days)) < 0
+	}
+	for _, p := range all {
+		for _, q := range all {
+			if p != q && p.NotOver(q) && !before(p, q) {
+				t.Fatalf("%s never ends after %s, and the view takes the other", p, q)
+			}
+		}
 	}
 }

@@ -45,7 +45,7 @@ var Kinds = []string{
 // touches reports whether a fault breaks what is promised of these stored classes, in
 // these tables. One that names neither speaks of no promise in particular.
 func (f *Fault) touches(classes map[string]bool, kinds event.KindSet) bool {
-	if k, ok := kindOf(f.Table); f.Table != "" && !(ok && kinds.Has(k)) {
+	if k, ok := kindOf(f.Table); f.Table != "" && (!ok || !kinds.Has(k)) {
 		return false
 	}
 	return f.Table != "" && len(f.Classes) == 0 || slices.ContainsFunc(f.Classes, func(c string) bool { return classes[c] })

@@ -24,7 +24,7 @@ func (r *Report) Print(out io.Writer) error {
 	fmt.Fprintln(t, "\nVERDICT\tVALUE OF THE OPERATOR\tREVIEW\tOWNER\tBASIS")
 	for i := range r.Operator {
 		o := &r.Operator[i]
-		fmt.Fprintf(t, "%s\t%s %s\t%s\t%s\t%s: %s%s\n", o.Verdict, o.Name, o.Value, o.Review, o.Owner, o.Basis, o.Why, o.Counts.words())
+		fmt.Fprintf(t, "%s\t%s %s\t%s\t%s\t%s: %s%s\n", o.Verdict, o.Name, o.Value, o.Review, o.Owner, o.Basis, o.Why, o.words())
 	}
 	fmt.Fprintln(t, "\nTABLE\tSTORED CLASS\tTTL IN FORCE\tROWS\tOLDEST\tNEXT EXPIRY\tMOVED\tWAITING\tPAST EXPIRY\tPAST GRACE\tREACHED LIMIT")
 	for i := range r.Classes {
@@ -92,6 +92,9 @@ func (b *Bound) words() string {
 		parts[0] += " from " + b.From
 	}
 	parts = append(parts, string(b.Verdict))
+	if len(b.TTL) > 0 {
+		parts = append(parts, "TTL in force: "+strings.Join(b.TTL, " and "))
+	}
 	if b.WorstCase != "" {
 		parts = append(parts, "worst case "+b.WorstCase)
 	}

@@ -100,6 +100,8 @@ type Bound struct {
 	From    string  `json:"from,omitempty"` // what a period counts from
 	Verdict Verdict `json:"verdict"`
 	Why     string  `json:"why"`
+	// TTL is what the tables' own expressions do to the classes that it is about.
+	TTL []string `json:"ttl_in_force,omitempty"`
 	// WorstCase is the longest that a byte can be anywhere, backups included.
 	WorstCase string   `json:"worst_case,omitempty"`
 	Operator  []string `json:"operator,omitempty"` // the operator's values that fill or read it

@@ -127,6 +127,11 @@ func (j *judgement) class(b *Bound, v policy.Value, rest string) {
 		}
 	}
 	j.older(keys, rest)
+	for _, c := range j.r.Classes {
+		if keys[c.Stored] && !slices.Contains(b.TTL, c.TTL) {
+			b.TTL = append(b.TTL, c.TTL)
+		}
+	}
 	b.Counts = j.counts(keys, sooner)
 	b.WorstCase = j.worst(v, rest)
 	b.Verdict, b.Why = j.kept(keys, kinds, b.Counts, anchor)

@@ -28,7 +28,7 @@ func TestVerdictsFollowTheFacts(t *testing.T) {
 	b.insert(request(3*day24, ""), audit(5*day24, "account.updated", "user.id", "u_1"))
 	r := b.prove(Ask{})
 	r.expect(t, "young rows", map[string]Verdict{"classes.usage.keep": Untested, "classes.account.keep": Untested})
-	if s := r.verdict(t, "classes.usage.keep"); s.Why != "no row has reached the limit yet" || s.Binds[0].Rows != 1 || s.Binds[0].WorstCase != "2y + 30d with backups, and the grace of 1d" {
+	if s := r.verdict(t, "classes.usage.keep"); s.Why != "no row has reached the limit yet" || s.Binds[0].Rows != 1 || strings.Join(s.Binds[0].TTL, "") != "moved expiry, else 2y from retained_from" || s.Binds[0].WorstCase != "2y + 30d with backups, and the grace of 1d" {
 		t.Errorf("got %s: %+v", s.Why, s.Binds[0])
 	}
 

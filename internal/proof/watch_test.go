@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -84,4 +85,22 @@ func TestWatchdog(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w.Run(ctx)
+}
+
+// TestTheGuideExplainsEverything: what a proof can say, docs/retention.md says what to do about.
+func TestTheGuideExplainsEverything(t *testing.T) {
+	page, err := os.ReadFile("../../docs/retention.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range Kinds {
+		if !strings.Contains(string(page), "`"+k+"`") {
+			t.Errorf("the page does not explain the fault %s", k)
+		}
+	}
+	for _, v := range Verdicts {
+		if !strings.Contains(string(page), "| "+string(v)+" |") {
+			t.Errorf("the page does not explain the verdict %s", v)
+		}
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/lethe-audit/lethe/internal/embedded/embeddedtest"
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/publish"
+	"github.com/lethe-audit/lethe/internal/retention"
 )
 
 func TestConsultationRecords(t *testing.T) {
@@ -248,5 +249,19 @@ func TestRecordsReachKafka(t *testing.T) {
 	}
 	if e.Action() != accessEvents || !slices.Equal(e.Owners, []string{"user:u_1"}) || string(m.Key) != "org_1" {
 		t.Errorf("got %s about %q with key %q", e.Action(), e.Owners, m.Key)
+	}
+
+	d.erasing(`{"subjects":["user:u_1"]}`)
+	if last, err := conn.ReadLastOffset(); err != nil || last != 2 {
+		t.Fatalf("after an erasure: got %d records, %v; want 2", last, err)
+	}
+	if m, err = conn.ReadMessage(1 << 20); err != nil {
+		t.Fatal(err)
+	}
+	if err := codec.NewDecoder().Decode(event.Audit, m.Value, nil, &e); err != nil {
+		t.Fatal(err)
+	}
+	if e.Action() != retention.ErasureRequested || len(e.Owners) != 0 || strings.Contains(string(m.Value), "u_1") {
+		t.Errorf("got %s about %q: %s", e.Action(), e.Owners, m.Value)
 	}
 }

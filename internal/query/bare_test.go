@@ -69,7 +69,7 @@ func (s *shelf) Candidates(context.Context, event.Kind, []string) iter.Seq2[*eve
 
 // Facts says that nothing has happened.
 func (s *shelf) Facts(context.Context) (*retention.Facts, error) {
-	return retention.New(&policy.Policy{}, retention.Source{}, nil), nil
+	return retention.New(&policy.Policy{}, retention.Source{}, nil), s.err
 }
 
 func (s *shelf) Horizon(context.Context) (ledger.Horizon, error) { return ledger.Horizon{}, nil }

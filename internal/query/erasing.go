@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/internal/retention"
 )
 
@@ -130,12 +131,15 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err != nil {
 		return err
 	}
-	will, err := s.expect(ctx, facts, e, keys)
+	will, err := s.expect(ctx, facts, e, keys, known)
 	if err != nil {
 		return err
 	}
 	if !known {
 		e.KeptRows, e.KeptReason = will.Hold+will.Statute, will.reason()
+		if will.Hold > 0 {
+			e.ForgetAt = policy.Sentinel // until the hold is released
+		}
 		// The identifiers first: an erasure whose rows cannot be found must not be.
 		if err := s.o.Requests.WriteErasureSubjects(ctx, e.ID, keys, e.Deadline); err != nil {
 			return fmt.Errorf("write erasure: %w", err)
@@ -192,8 +196,9 @@ func (s *Server) known(ctx context.Context, e event.Erasure, again, until bool) 
 // maxExpected is how many rows are looked at to say what an erasure will do.
 const maxExpected = 100_000
 
-// expect asks the one function that decides what an erasure will do, row by row.
-func (s *Server) expect(ctx context.Context, facts *retention.Facts, e event.Erasure, keys []string) (expected, error) {
+// expect asks the one function that decides what an erasure will do, row by row. Of
+// one that is known already it says what it does.
+func (s *Server) expect(ctx context.Context, facts *retention.Facts, e event.Erasure, keys []string, known bool) (expected, error) {
 	will := expected{Complete: true}
 	after, now := facts.With(e), s.now()
 	ctx, enough := context.WithCancel(ctx)
@@ -209,8 +214,8 @@ func (s *Server) expect(ctx context.Context, facts *retention.Facts, e event.Era
 				will.Complete = false
 				return will, nil
 			}
-			if row.OccurredAt.After(e.Until) || !facts.Fate(row).Expires.After(now) {
-				continue
+			if row.OccurredAt.After(e.Until) || !known && !facts.Fate(row).Expires.After(now) {
+				continue // another's, or gone before
 			}
 			switch fate := after.Fate(row); {
 			case fate.Held:

@@ -111,7 +111,37 @@ func (s *Server) release(w http.ResponseWriter, r *http.Request, c caller) error
 			return fmt.Errorf("write hold: %w", err)
 		}
 	}
+	if err := s.forget(ctx, h.ReleasedAt); err != nil {
+		return err
+	}
 	return s.answerHold(w, r, c, *h, holdReleased, pathRelease)
+}
+
+// forget gives the erasures that waited for holds their end again, once no hold
+// stands: from then on they are carried out like any other.
+func (s *Server) forget(ctx context.Context, released time.Time) error {
+	holds, err := s.o.Requests.Holds(ctx)
+	if err != nil {
+		return fmt.Errorf("read holds: %w", err)
+	}
+	if slices.ContainsFunc(holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
+		return nil
+	}
+	all, err := s.o.Requests.Erasures(ctx)
+	if err != nil {
+		return fmt.Errorf("read erasures: %w", err)
+	}
+	for _, e := range all {
+		if !e.ForgetAt.Equal(policy.Sentinel) {
+			continue
+		}
+		e.ForgetAt = s.o.Policy.Everywhere.End(released).Add(s.o.Policy.Grace)
+		e.UpdatedAt = e.UpdatedAt.Add(time.Millisecond) // its state is as old as before
+		if err := s.o.Requests.WriteErasure(ctx, e); err != nil {
+			return fmt.Errorf("write erasure: %w", err)
+		}
+	}
+	return nil
 }
 
 // answerHold records what was done and shows the hold.

@@ -70,6 +70,21 @@ func TestHoldDelaysErasure(t *testing.T) {
 	}
 	d.recorder.take(t)
 
+	forgotten := func() (at []time.Time) {
+		t.Helper()
+		all, err := d.store.Erasures(t.Context())
+		if err != nil || len(all) != 2 {
+			t.Fatalf("got %+v, %v; want two erasures", all, err)
+		}
+		return []time.Time{all[0].ForgetAt, all[1].ForgetAt}
+	}
+	for _, at := range forgotten() {
+		if !at.Equal(policy.Sentinel) {
+			t.Errorf("an erasure that a hold delays is forgotten at %s", at)
+		}
+	}
+	other := d.holding("/v1/holds", `{"workspace":"w_1","reason":"case 2026-15"}`)
+	d.recorder.take(t)
 	for range 2 { // the second changes nothing
 		released := d.holding("/v1/holds/"+h.ID+"/release", "")
 		if released.ID != h.ID || released.ReleasedAt == nil || released.ReleasedAt.After(now.Add(time.Second)) {
@@ -81,9 +96,26 @@ func TestHoldDelaysErasure(t *testing.T) {
 	if r := d.recorder.take(t)[0]; r.Type != holdReleased || r.Data.Metadata["reason"] != "case 2026-14" || len(r.Data.People) != 0 {
 		t.Errorf("the release is recorded as %+v", r)
 	}
+	if at := forgotten(); !at[0].Equal(policy.Sentinel) || !at[1].Equal(policy.Sentinel) {
+		t.Errorf("while another hold stands, the erasures are forgotten at %s", at)
+	}
+	d.holding("/v1/holds/"+other.ID+"/release", "")
 	all, err := d.store.Holds(t.Context())
-	if err != nil || len(all) != 1 || !all[0].ForgetAt.Equal(d.policy.Everywhere.End(all[0].ReleasedAt).Add(d.policy.Grace).Truncate(time.Second)) {
-		t.Errorf("got %+v, %v; want it forgotten once no backup has its rows", all, err)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("got %+v, %v; want two holds", all, err)
+	}
+	ends := map[time.Time]bool{}
+	for _, h := range all {
+		end := d.policy.Everywhere.End(h.ReleasedAt).Add(d.policy.Grace).Truncate(time.Second)
+		ends[end] = true
+		if !h.UpdatedAt.After(h.PlacedAt) || !h.ForgetAt.Equal(end) {
+			t.Errorf("got %+v, want it forgotten once no backup has its rows, at %s", h, end)
+		}
+	}
+	for _, at := range forgotten() {
+		if !ends[at] {
+			t.Errorf("an erasure whose hold is released is forgotten at %s, want one of %v", at, ends)
+		}
 	}
 	a := d.get("officer", "/v1/holds")
 	if strings.Contains(string(a.body), "u_1") || !strings.Contains(string(a.body), h.ID) {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // prover holds what is stored against the policy file.
@@ -22,6 +23,10 @@ const (
 	notSigned = "none"
 )
 
+// proofTimeout bounds a proof, which reads more than a page or a report, and leaves the
+// time to send it.
+const proofTimeout = writeTimeout - 10*time.Second
+
 // proof answers GET /v1/retention/proof. The signature is over the body as it is
 // sent, byte for byte, so it stands in a header. Like the report of retention it shows
 // no person and counts all tenants. One is made at a time, because it reads every row.
@@ -32,7 +37,7 @@ func (s *Server) proof(w http.ResponseWriter, r *http.Request, c caller) error {
 	if c.Organization != "" {
 		return errForbidden.because("The proof counts all organizations, and the token is limited to one.")
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), proofTimeout)
 	defer cancel()
 	select {
 	case s.proving <- struct{}{}:

@@ -149,4 +149,8 @@ func TestNothingIsShownWithoutFacts(t *testing.T) {
 	if got := d.shown("officer", "/v1/events?"); got != "other" {
 		t.Errorf("got %q, want the other", got)
 	}
+
+	// Whatever the error is that keeps the facts away.
+	d = bare(t, func(o *Options) { o.Book = &shelf{err: storeError{permanent: true}} })
+	look(http.StatusServiceUnavailable, "storage_unavailable")
 }

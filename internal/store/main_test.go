@@ -33,7 +33,7 @@ func openDSN(t testing.TB) (*Store, string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := migrate.Apply(context.Background(), migrate.Options{DSN: dsn, Policy: p}); err != nil {
+		if err := migrate.Apply(context.Background(), migrate.Options{DSN: dsn, Policy: p, Shortens: p.Version}); err != nil {
 			t.Fatal(err)
 		}
 	}

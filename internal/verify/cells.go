@@ -264,11 +264,11 @@ func (c *check) cells(ctx context.Context, g *reading, p *part) error {
 	})
 }
 
-// late names the rows that outlived their expiry and the grace.
+// late names the rows that outlived their expiry and the grace, where none was moved.
 func (c *check) late(p *part) {
-	offsets, rows := make(map[cellKey][]ledger.Range), make(map[cellKey]uint64)
+	offsets, rows, touched := make(map[cellKey][]ledger.Range), make(map[cellKey]uint64), p.touched()
 	for _, f := range p.found {
-		if k := termOf(&f); c.age(k) == overdue && !p.touched(&f) {
+		if k := termOf(&f); c.age(k) == overdue && !touched[spot{k, f.Bound}] {
 			offsets[k] = append(offsets[k], ledger.Range{First: f.First, Last: f.Last})
 			rows[k] += f.Rows
 		}

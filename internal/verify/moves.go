@@ -45,13 +45,21 @@ func (c *check) move(s *share, moved []ledger.Moved) {
 	}
 }
 
-// touched reports whether rows of the same cell between the same bounds were moved. Then only a look at
-// each tells which ones are late, and since when: one may have come back to its
-// class's own expiry today.
-func (p *part) touched(f *ledger.Found) bool {
-	return slices.ContainsFunc(p.moved, func(m ledger.Moved) bool {
-		return m.Bound == f.Bound && keyOf(m.Cell) == keyOf(f.Cell)
-	})
+// spot is a cell between two bounds.
+type spot struct {
+	cellKey
+	bound int64
+}
+
+// touched returns the spots that rows were moved from. Only a look at each row tells
+// which ones are late there, and since when: one may have come back to its class's
+// own expiry today.
+func (p *part) touched() map[spot]bool {
+	spots := make(map[spot]bool)
+	for _, m := range p.moved {
+		spots[spot{keyOf(m.Cell), m.Bound}] = true
+	}
+	return spots
 }
 
 // fate is what the moves of a delivery leave possible.

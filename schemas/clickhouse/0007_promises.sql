@@ -37,7 +37,8 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 -- What holds for every stored class: of its own promise and what shortened it the
 -- shortest, part by part. The shortest does not depend on the order in which the rows
 -- came, so programs that start at once cannot take a shortening back. A month counts
--- 31 days here; periods that this order could confuse are never shortened to each other.
+-- 31 days here, and less than 31 days that are counted; what this order could confuse is
+-- never shortened to each other.
 CREATE VIEW IF NOT EXISTS retention_promises AS
 SELECT
     p.retention_class AS retention_class,
@@ -60,9 +61,9 @@ FROM
 INNER JOIN
 (
     SELECT retention_class,
-        argMin((a.months, a.days), a.months * 31 + a.days) AS period,
-        argMinIf((a.after_months, a.after_days), a.after_months * 31 + a.after_days, a.after_months + a.after_days > 0) AS after,
-        argMinIf((a.least_months, a.least_days), a.least_months * 31 + a.least_days, a.least_months + a.least_days > 0) AS least,
+        argMin((a.months, a.days), (a.months * 31 + a.days, a.days)) AS period,
+        argMinIf((a.after_months, a.after_days), (a.after_months * 31 + a.after_days, a.after_days), a.after_months + a.after_days > 0) AS after,
+        argMinIf((a.least_months, a.least_days), (a.least_months * 31 + a.least_days, a.least_days), a.least_months + a.least_days > 0) AS least,
         max(a.within) AS within, argMax(a.policy_version, a.decided_at) AS shortened_by, max(a.decided_at) AS shortened_at
     FROM
     (

@@ -113,13 +113,14 @@ func classes(old, now *policy.Policy) []string {
 // follows says what holds for rows that are stored under an older promise, where the
 // new one is promise.
 func follows(now *policy.Policy, old policy.StoredClass, promise string) string {
-	for _, s := range now.Shortenings([]policy.StoredClass{old}) {
-		if s.New.Promise() == promise {
-			return "stored rows follow"
-		}
-		return "stored rows get " + s.New.Promise()
+	shortenings := now.Shortenings([]policy.StoredClass{old})
+	switch {
+	case len(shortenings) == 0:
+		return "stored rows keep their promise"
+	case shortenings[0].New.Promise() == promise:
+		return "stored rows follow"
 	}
-	return "stored rows keep their promise"
+	return "stored rows get " + shortenings[0].New.Promise()
 }
 
 // lists prints what is in one of two lists only, and whether the order changes.
