@@ -12,7 +12,8 @@ type Filter struct {
 	// Ceiling hides rows received after it, so that the pages of one answer agree. Zero: none.
 	Ceiling time.Time
 	// Visible decides of each row whether the caller may see it, beyond what the
-	// fields here say; nil: all. It is called by several goroutines.
+	// fields here say, and takes out of it what the caller may not; nil: all. It is
+	// called by several goroutines.
 	Visible func(*Row) bool
 
 	Subjects []string // any of these subject keys

@@ -98,6 +98,8 @@ type decider interface {
 
 type known interface {
 	Fate(row *event.Row) retention.Fate
+	// Strip makes a row the copy that has these people no more.
+	Strip(row *event.Row, people []string)
 	// ForgetAt is when a fact is of no use any more.
 	ForgetAt(f event.Fact) time.Time
 	// Recorded returns the erasure or the hold that a row records, or neither. They share no memory with it.

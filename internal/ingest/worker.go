@@ -293,8 +293,8 @@ func (w *worker) one(p *partition) {
 	c.count(tally{index: p.index, publisher: name, outcome: outcome}, e, decision.Skewed && outcome == ledger.Stored)
 }
 
-// outcome says whether a row is stored. Where facts are not known yet, the next
-// sweep finds the row.
+// outcome says whether a row is stored, and takes those out of it whose identity is to
+// be in no row any more. Where facts are not known yet, the next sweep finds the row.
 func (w *worker) outcome(row *event.Row, d policy.Decision) ledger.Outcome {
 	fate := w.o.Known.Fate(row)
 	switch {
@@ -302,6 +302,9 @@ func (w *worker) outcome(row *event.Row, d policy.Decision) ledger.Outcome {
 		return ledger.Suppressed
 	case d.Expired, !fate.Expires.After(w.chunk.now):
 		return ledger.Expired
+	}
+	if people := fate.Without(w.chunk.now, true); len(people) > 0 {
+		w.o.Known.Strip(row, people)
 	}
 	return ledger.Stored
 }

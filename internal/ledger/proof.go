@@ -104,6 +104,7 @@ type Moved struct {
 	Found
 	Taken   uint64 // their digest in the ledger's cells
 	Overdue uint64 // of Rows: those that must be gone
+	Copied  uint64 // of Rows: those that came as copies, and are in no cell
 }
 
 // Delivery is one stored row as the proof sees it; repeats of it are one.
@@ -118,7 +119,8 @@ type Delivery struct {
 // is not set.
 type Move struct {
 	Delivery
-	Steps []Step
+	Steps  []Step
+	Copied bool // it came with the first step, as a copy, and is in no cell of its class
 }
 
 // Step is one sweep's part in a move.

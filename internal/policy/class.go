@@ -15,7 +15,7 @@ import (
 type StoredClass struct {
 	Key   string // such as "request/pro@30d" or "account@90d-after-account.deleted"
 	Class string // the class in the policy file
-	Tier  string // a tier, "without", or ""
+	Tier  string // a tier, "without", of copies "anonymised" or "anonymised-again", or ""
 	Kinds event.KindSet
 
 	// Period is what the TTL adds to retained_from. It is the sentinel while
@@ -226,8 +226,9 @@ func (c *class) choose(e *event.Event) (*StoredClass, error) {
 	return v.free, nil
 }
 
-// store makes the stored classes of a class, once its rules are known.
-func (c *class) store(section func(path string) string) []StoredClass {
+// store makes the stored classes of a class, once its rules are known. With copies
+// its rows can lose one of their people and stay.
+func (c *class) store(section func(path string) string, copies bool) []StoredClass {
 	base := StoredClass{
 		Class: c.name, Kinds: c.kinds, From: fromEvent, Keep: c.keep.String(), Period: c.keep,
 		Operator: c.operator, Erasable: c.erasable, Reason: c.reason, Section: section("classes." + c.name),
@@ -276,6 +277,14 @@ func (c *class) store(section func(path string) string) []StoredClass {
 			s.AtLeast = c.atLeast.keep
 		}
 		c.plain = add(s, promise)
+		if copies && c.within && c.bearer == onUser {
+			for _, key := range event.Copies(c.plain.free.Key) {
+				s := *c.plain.free
+				s.Key = key
+				_, s.Tier, _ = SplitKey(key)
+				out = append(out, s)
+			}
+		}
 	default:
 		c.plain = add(base, base.Keep)
 	}

@@ -322,13 +322,14 @@ func (l *loader) check(p *Policy, rules []*rule) {
 		if c.kinds == 0 {
 			l.fail(c.at, "classes.%s: no rule chooses it", c.name)
 		}
-		p.stored = append(p.stored, c.store(l.section)...)
+		p.stored = append(p.stored, c.store(l.section, p.SharedRows == "identity")...)
 	}
 	for _, k := range event.Kinds {
 		n := 0
 		for i := range p.stored {
-			if p.stored[i].Kinds.Has(k) {
-				n += p.stored[i].partitions(p.Grace)
+			// Copies are left out: they have a partition where a shared row of the month lost somebody.
+			if s := &p.stored[i]; s.Kinds.Has(k) && event.Original(s.Key) == s.Key {
+				n += s.partitions(p.Grace)
 			}
 		}
 		if n > maxPartitions {

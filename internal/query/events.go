@@ -49,7 +49,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, c caller, q questi
 	if err != nil {
 		return err
 	}
-	q.filter.Visible = visible(facts, c, q.filter.Now)
+	q.filter.Visible = visible(facts, c, q.filter)
 	// One row more than asked for tells whether there is a next page.
 	found, err := s.o.Rows.Events(ctx, q.filter, q.after, q.limit+1)
 	if err != nil {

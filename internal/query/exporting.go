@@ -58,7 +58,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request, c caller) error 
 	// From here on an error reaches mux after the first byte: it cuts the connection.
 	w.WriteHeader(http.StatusOK)
 	out := &rolling{w: w, control: http.NewResponseController(w)}
-	rows := s.o.Rows.SubjectRows(r.Context(), keys, now, visible(facts, c, now))
+	rows := s.o.Rows.SubjectRows(r.Context(), keys, now, visible(facts, c, event.Filter{Subjects: keys, Now: now}))
 	return export.Write(out, order, ofTenant(rows, c.Organization), func(n uint64) error {
 		s.metrics.rows.WithLabelValues(pathExport).Add(float64(n))
 		record.extra = map[string]string{"phase": "end", "rows": strconv.FormatUint(n, 10), "identity_verified": record.extra["identity_verified"]}

@@ -2,7 +2,7 @@ package query
 
 import (
 	"context"
-	"time"
+	"slices"
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/retention"
@@ -23,8 +23,30 @@ func (s *Server) facts(ctx context.Context) (*retention.Facts, error) {
 	return f, nil
 }
 
-// visible returns which rows a caller may see at an instant.
-func visible(f *retention.Facts, c caller, now time.Time) func(*event.Row) bool {
+// visible returns which rows a caller may see at an instant, and takes out of them
+// those of its people whom the caller may not see. Then the row has to be what was
+// asked for still: nobody finds it by what was taken out.
+func visible(f *retention.Facts, c caller, asked event.Filter) func(*event.Row) bool {
 	officer := c.Role == Officer
-	return func(r *event.Row) bool { return f.Fate(r).Visible(now, officer) }
+	return func(r *event.Row) bool {
+		fate := f.Fate(r)
+		if !fate.Visible(asked.Now, officer) {
+			return false
+		}
+		people := fate.Without(asked.Now, officer)
+		if len(people) == 0 {
+			return true
+		}
+		retention.Strip(r, people)
+		return found(r, asked)
+	}
+}
+
+// found reports whether a row is what was asked for, as far as that could have been
+// taken out of it.
+func found(r *event.Row, asked event.Filter) bool {
+	is := func(t event.Text, want string) bool { return want == "" || r.Text[t] == want }
+	return is(event.TUserID, asked.User) && is(event.TCountry, asked.Country) &&
+		(asked.TraceID == [16]byte{} || r.TraceID == asked.TraceID) &&
+		(len(asked.Subjects) == 0 || slices.ContainsFunc(asked.Subjects, func(k string) bool { return slices.Contains(r.SubjectKeys, k) }))
 }

@@ -37,7 +37,7 @@ func TestDeletedAccountIsForOfficers(t *testing.T) {
 	if err := d.store.WriteFacts(t.Context(), []event.Fact{deleted}); err != nil {
 		t.Fatal(err)
 	}
-	look("deleted", "mine moved other team", "other")
+	look("deleted", "mine moved other team", "other team") // the team's row stays
 	for as, want := range map[string]any{"officer": 0.0, "investigator": true} {
 		erased := d.get(as, path).page(t).Withheld["erased"]
 		if flags, ok := erased.(map[string]any); ok {
@@ -49,9 +49,24 @@ func TestDeletedAccountIsForOfficers(t *testing.T) {
 	}
 	end := deleted.OccurredAt.Truncate(time.Second).AddDate(0, 0, 30).Add(-d.policy.Grace)
 	clock = end.Add(-time.Minute - time.Second)
-	look("before the end", "mine moved other team", "other")
+	look("before the end", "mine moved other team", "other team")
+	named := func(when string, want map[string]bool) {
+		t.Helper()
+		for as, want := range want {
+			found := d.get(as, "/v1/subjects/user:u_1/events?from="+now.Add(-time.Hour).Format(time.RFC3339), granted...)
+			team := d.get(as, path+"action=document.read", granted...)
+			if got := strings.Contains(string(found.body), `"team"`); got != want {
+				t.Errorf("%s as %s: u_1 finds the team's row: %v", when, as, got)
+			}
+			if got := strings.Contains(string(team.body), "u_1"); got != want || !strings.Contains(string(team.body), `"team"`) {
+				t.Errorf("%s as %s: the team's row names u_1: %v: %s", when, as, got, team.body)
+			}
+		}
+	}
+	named("before the end", map[string]bool{"officer": true, "investigator": false})
 	clock = end
-	look("at the end", "other", "other")
+	look("at the end", "other team", "other team")
+	named("at the end", map[string]bool{"officer": false, "investigator": false})
 
 	restored := event.Fact{Subject: "user:u_1", Action: "account.restored", OccurredAt: now, ReceivedAt: now, Source: "/svc/api", ID: "2", ForgetAt: now.AddDate(1, 0, 0)}
 	if err := d.store.WriteFacts(t.Context(), []event.Fact{restored}); err != nil {

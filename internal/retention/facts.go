@@ -144,7 +144,11 @@ func (f *Facts) Recorded(r *event.Row) (*event.Erasure, *event.Hold, error) {
 // Keys returns all that a row can be erased or held by: its people, and the
 // organization, workspace, project, deployment and log it belongs to. It appends to dst.
 func Keys(dst []string, r *event.Row) []string {
-	dst = append(dst, r.SubjectKeys...)
+	return places(append(dst, r.SubjectKeys...), r)
+}
+
+// places are those of Keys that are no people.
+func places(dst []string, r *event.Row) []string {
 	for _, k := range [...]struct {
 		prefix string
 		of     event.Text

@@ -13,12 +13,16 @@ type Cause string
 
 // The causes, the weakest first.
 const (
-	ByPeriod  Cause = "period"
-	ByAnchor  Cause = "anchor"
-	ByPlan    Cause = "plan"
-	ByErasure Cause = "erasure"
-	ByStatute Cause = "statute" // an erased person's row that a law keeps
-	ByHold    Cause = "hold"
+	ByPeriod Cause = "period"
+	ByAnchor Cause = "anchor"
+	// ByIdentity is of rows whose place a copy takes, without one of their people, and
+	// Anonymised of those copies.
+	ByIdentity Cause = "identity"
+	Anonymised Cause = "anonymised"
+	ByPlan     Cause = "plan"
+	ByErasure  Cause = "erasure"
+	ByStatute  Cause = "statute" // an erased person's row that a law keeps
+	ByHold     Cause = "hold"
 )
 
 // Fate is what becomes of one row.
@@ -37,7 +41,28 @@ type Fate struct {
 	// Erased rows are for nobody, even while a hold or their removal takes its time.
 	Erased bool
 	Held   bool
-	Cause  Cause
+	// Leaving are those of the row's people who go from it while it stays.
+	Leaving []Leaving
+	Cause   Cause
+}
+
+// Leaving is somebody whose identity goes from a row.
+type Leaving struct {
+	Key string // as the row carries it, such as "user:u_42"
+	// At is from when on officers do not see it either and it goes irreversibly.
+	// Others do not see it at any time.
+	At time.Time
+}
+
+// Without returns the subject keys of those whom a reader may not see in the row at
+// an instant. What an officer may not see has to go.
+func (f Fate) Without(now time.Time, officer bool) (people []string) {
+	for _, l := range f.Leaving {
+		if !officer || !f.Held && !l.At.After(now) {
+			people = append(people, l.Key)
+		}
+	}
+	return people
 }
 
 // Visible reports whether a reader may see the row at an instant.
@@ -69,18 +94,26 @@ func (f *Facts) Fate(r *event.Row) Fate {
 	if p.AtLeast != (policy.Period{}) {
 		least = p.AtLeast.End(r.RetainedFrom)
 	}
-	if end, ok := f.anchored(p, r); ok {
+	shared := f.shared(p, r)
+	if shared {
+		f.members(p, r, least, &fate)
+	} else if end, ok := f.anchored(p, r); ok {
 		fate.Hidden = p.Within
 		sooner(later(end, least), ByAnchor)
 	}
 	if end, ok := f.downgraded(p, r); ok {
 		sooner(end, ByPlan)
 	}
-	if f.isErased(r) {
+	var space [16]string
+	keys := places(space[:0], r)
+	if !shared || !p.Erasable { // else its people were looked at
+		keys = append(keys, r.SubjectKeys...)
+	}
+	if f.isErased(r, keys) {
 		switch {
 		case p.Erasable:
 			fate.Erased = true
-			sooner(time.Unix(event.ErasedOverride, 0).UTC(), ByErasure)
+			sooner(erasedAt, ByErasure)
 		default:
 			fate.Hidden = true
 			fate.Cause = ByStatute
@@ -99,6 +132,9 @@ func (f *Facts) Fate(r *event.Row) Fate {
 	}
 	return fate
 }
+
+// erasedAt is the expiry of erased rows.
+var erasedAt = time.Unix(event.ErasedOverride, 0).UTC()
 
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
@@ -209,13 +245,12 @@ func hangsOn(key string, r *event.Row) string {
 	return account(r)
 }
 
-// isErased reports whether the row is of somebody, or of something, erased since.
-func (f *Facts) isErased(r *event.Row) bool {
+// isErased reports whether one of the keys, which are the row's, was erased since.
+func (f *Facts) isErased(r *event.Row, keys []string) bool {
 	if r.OccurredAt.After(f.latest) {
 		return false // almost all events on arrival: no hash is computed for them
 	}
-	var buf [16]string
-	for _, k := range Keys(buf[:0], r) {
+	for _, k := range keys {
 		for _, h := range f.hash(k) {
 			if until, ok := f.erased[h]; ok && !r.OccurredAt.After(until) {
 				return true

@@ -221,8 +221,8 @@ func TestWhoARowHangsOn(t *testing.T) {
 	}{
 		{"bstrapr", "account@90d-after-account.deleted", "staff", false},
 		{"bstrapr", "account@90d-after-account.deleted", "customer", true},
-		{"infratrace", "audit@within-30d-of-account.deleted", "staff", true},
-		{"infratrace", "audit@within-30d-of-account.deleted", "customer", true},
+		{"infratrace", "audit@within-30d-of-account.deleted", "staff", false}, // only they leave it
+		{"infratrace", "audit@within-30d-of-account.deleted", "customer", false},
 		{"infratrace", "audit@within-30d-of-account.deleted", "nobody", false},
 		// Who is deleted has asked for it, told or not.
 		{"daestro", "audit@within-7d-of-account.deletion_requested", "customer", true},

@@ -58,6 +58,9 @@ func (k *Keeper) Recorded(r *event.Row) (*event.Erasure, *event.Hold, error) {
 // succeeded.
 func (k *Keeper) Fate(r *event.Row) Fate { return k.facts.Load().Fate(r) }
 
+// Strip is that of the facts known now.
+func (k *Keeper) Strip(r *event.Row, people []string) { k.facts.Load().Strip(r, people) }
+
 // ForgetAt is that of the facts known now.
 func (k *Keeper) ForgetAt(x event.Fact) time.Time { return k.facts.Load().ForgetAt(x) }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +34,11 @@ type Storage interface {
 	Candidates(ctx context.Context, kind event.Kind, subjects []string) iter.Seq2[*event.Row, error]
 	// WriteMoves enters what will be moved. Nothing is moved that was not entered.
 	WriteMoves(ctx context.Context, s event.Sweep, moves []event.Move) error
+	// Rows are the deliveries of these rows, with all that is stored of them. Repeats come too.
+	Rows(ctx context.Context, kind event.Kind, of []*event.Row) iter.Seq2[*event.Row, error]
+	// WriteCopies stores copies of rows under the class that they name, and returns
+	// once they have been read back.
+	WriteCopies(ctx context.Context, s event.Sweep, copies []*event.Row) error
 	// Move changes the expiries that the sweep has entered for a kind, and returns
 	// when that is durable. It does nothing where a later sweep has begun.
 	Move(ctx context.Context, s event.Sweep, kind event.Kind) error
@@ -143,16 +149,26 @@ func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) 
 func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kind event.Kind, subjects []string, res *Result) (moved int, err error) {
 	now := s.o.Now()
 	var moves []event.Move
+	var shared []*event.Row // that lose one of their people
+	leaving := make(map[string]bool)
 	for row, err := range s.o.Storage.Candidates(ctx, kind, subjects) {
 		if err != nil {
 			return moved, err
 		}
 		res.Rows++
 		fate := facts.Fate(row)
+		if len(fate.Without(now, true)) > 0 && fate.Expires.After(now) {
+			if facts.over(row, now) {
+				leaving[deliveryOf(row, row.Retention)] = true
+			} else {
+				shared = append(shared, row)
+			}
+			continue
+		}
 		if fate.Override == row.ExpiresOverride || facts.over(row, now) && !fate.Expires.After(now) {
 			continue // where it must be, or on its way out
 		}
-		if moved+len(moves) == maxMoves {
+		if moved+len(moves)+len(shared) >= maxMoves {
 			res.More = true
 			break
 		}
@@ -168,7 +184,16 @@ func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kin
 	if err := s.o.Storage.WriteMoves(ctx, sweep, moves); err != nil {
 		return moved, err
 	}
-	if moved += len(moves); moved == 0 {
+	moved += len(moves)
+	// Where the copy before the last is not gone yet, there is no room for one more.
+	shared = slices.DeleteFunc(shared, func(r *event.Row) bool { return leaving[deliveryOf(r, event.Anonymised(r.Retention))] })
+	for part := range slices.Chunk(shared, batchCopies) {
+		if err := s.anonymise(ctx, sweep, facts, kind, part); err != nil {
+			return moved, err
+		}
+		moved += len(part)
+	}
+	if moved == 0 {
 		return 0, nil
 	}
 	return moved, s.o.Storage.Move(ctx, sweep, kind)
@@ -221,7 +246,7 @@ func (s *Sweeper) survey(ctx context.Context, e *event.Erasure, facts *Facts) (l
 			case fate.Held, fate.Cause == ByStatute:
 				e.KeptRows++
 				e.KeptReason = string(fate.Cause)
-			case fate.Erased:
+			case fate.Erased, len(fate.Without(e.Until, true)) > 0:
 				left++
 			}
 		}

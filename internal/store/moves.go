@@ -46,14 +46,14 @@ func (s *Store) Moved(ctx context.Context, bucket, days ledger.Days, v ledger.Vi
 	q.bind("table", bucket.Table)
 	text := `
 SELECT toInt32(r.era) - 1, r.src_partition, r.day, r.term, count(), sumWithOverflow(` + share("r.digest", "r.target") + `), min(r.src_offset), max(r.src_offset), l.bound,
-    sumWithOverflow(r.digest), countIf(r.since <= {due:UInt32})
+    sumWithOverflowIf(r.digest, NOT r.copied), countIf(r.since <= {due:UInt32}), countIf(r.copied)
 FROM
 (
     SELECT era, src_partition, src_offset, on_day AS day, digest, argMax(to_override, sweep) AS target, ` + term("target") + ` AS term,
-        greatest(target, argMax(since_step, sweep)) AS since
+        greatest(target, argMax(since_step, sweep)) AS since, argMin(cause, sweep) = 'anonymised' AS copied
     FROM
     (
-        SELECT ` + rowEra + ` AS era, src_partition, src_offset, toInt32(day) AS on_day, digest, to_override, sweep,
+        SELECT ` + rowEra + ` AS era, src_partition, src_offset, toInt32(day) AS on_day, digest, to_override, cause, sweep,
             if(s.at > 0, s.at, toUnixTimestamp(planned_at)) AS since_step
         FROM retention_moves ` + landed + ` WHERE table = {table:String} AND ` + q.bucket(bucket) + `
     )
@@ -62,7 +62,7 @@ FROM
 	return collect(ctx, s, "count moves", text, q.params, func(rows driver.Rows) (ledger.Moved, error) {
 		m := ledger.Moved{Found: ledger.Found{Cell: ledger.Cell{Table: bucket.Table, Retention: bucket.Retention}}}
 		var era int64
-		err := rows.Scan(&era, &m.Partition, &m.Day, (*uint8)(&m.Term), &m.Rows, &m.Digest, &m.First, &m.Last, &m.Bound, &m.Taken, &m.Overdue)
+		err := rows.Scan(&era, &m.Partition, &m.Day, (*uint8)(&m.Term), &m.Rows, &m.Digest, &m.First, &m.Last, &m.Bound, &m.Taken, &m.Overdue, &m.Copied)
 		m.Era = int(era)
 		return m, err
 	})
@@ -85,7 +85,7 @@ func (s *Store) Moves(ctx context.Context, buckets []ledger.Bucket, v ledger.Vie
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		rows, err := s.conn.Query(s.bounded(ctx, unhurried), `
-SELECT toString(table), toString(retention_class), toInt32(day), src_offset, digest, from_override, to_override,
+SELECT toString(table), toString(retention_class), toInt32(day), src_offset, digest, from_override, to_override, cause = 'anonymised',
     s.at > 0 AND sweep <= {last_sweep:UInt64} AND NOT has({open:Array(UInt64)}, sweep) AS done, toInt64(if(done, s.at, toUnixTimestamp(planned_at)))
 FROM retention_moves `+landed+`
 WHERE (table, retention_class, bucket) IN (SELECT t, c, toDate(f) FROM (SELECT {tables:Array(String)} AS t, {classes:Array(String)} AS c, {firsts:Array(Int32)} AS f) ARRAY JOIN t, c, f)
@@ -100,7 +100,8 @@ WHERE (table, retention_class, bucket) IN (SELECT t, c, toDate(f) FROM (SELECT {
 			var d ledger.Delivery
 			var step ledger.Step
 			var at int64
-			if err := rows.Scan(&d.Cell.Table, &d.Cell.Retention, &d.Cell.Day, &d.Offset, &d.Digest, &step.From, &step.To, &step.Done, &at); err != nil {
+			var copied bool
+			if err := rows.Scan(&d.Cell.Table, &d.Cell.Retention, &d.Cell.Day, &d.Offset, &d.Digest, &step.From, &step.To, &copied, &step.Done, &at); err != nil {
 				yield(m, wrap(op, err))
 				return
 			}
@@ -109,7 +110,7 @@ WHERE (table, retention_class, bucket) IN (SELECT t, c, toDate(f) FROM (SELECT {
 				if m.Steps != nil && !yield(m, nil) {
 					return
 				}
-				m = ledger.Move{Delivery: d}
+				m = ledger.Move{Delivery: d, Copied: copied}
 			}
 			m.Steps = append(m.Steps, step)
 		}

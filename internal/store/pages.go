@@ -117,7 +117,7 @@ func (s *Store) newest(ctx context.Context, f event.Filter, kind event.Kind, aft
 		}
 	}
 	q.bind("limit", strconv.Itoa(limit))
-	text := q.text(selected[kind], kind, " ORDER BY occurred_at DESC, source, id, received_at, src_topic, src_partition, src_offset LIMIT {limit:UInt64}")
+	text := q.text(selected[kind], kind, " ORDER BY occurred_at DESC, source, id, received_at, src_topic, src_partition, src_offset, retention_class LIMIT {limit:UInt64}")
 	n := 0
 	err = s.each(ctx, kind, text, q.params, nil, func(r *event.Row) bool {
 		if n++; n == limit {

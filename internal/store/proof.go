@@ -116,13 +116,18 @@ func scanEntry(rows driver.Rows) (e ledger.Entry, err error) {
 	return e, nil
 }
 
-// touches returns the condition that an entry has a cell in the days, and binds it.
+// touches returns the condition that an entry has a cell in the days, and binds it. A
+// class of copies has what entries have in the class of their originals.
 func (q *query) touches(d ledger.Days) string {
 	q.bind("cell_table", d.Table)
-	q.bind("cell_class", d.Retention)
+	classes := []string{d.Retention}
+	if base := event.Original(d.Retention); base != d.Retention {
+		classes = append(event.Copies(base), base)
+	}
+	q.params = append(q.params, clickhouse.Named("cell_classes", classes))
 	q.bind("cell_first", strconv.Itoa(int(d.First)))
 	q.bind("cell_end", strconv.Itoa(int(d.End)))
-	return `arrayExists((t, r, d) -> t = {cell_table:String} AND r = {cell_class:String} AND toInt32(d) >= {cell_first:Int32} AND toInt32(d) < {cell_end:Int32},
+	return `arrayExists((t, r, d) -> t = {cell_table:String} AND has({cell_classes:Array(String)}, r) AND toInt32(d) >= {cell_first:Int32} AND toInt32(d) < {cell_end:Int32},
 		cells.table, cells.retention, cells.day)`
 }
 

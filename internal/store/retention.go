@@ -174,6 +174,7 @@ var belongs = []struct{ prefix, column string }{
 var fated = []event.Text{
 	event.TOrganization, event.TWorkspace, event.TProject, event.TDeployment, event.TDataCategory,
 	event.TTargetType, event.TTargetID, event.TOnBehalfOf, event.TUserID, event.TPlanTier,
+	event.TDeviceID, event.TUserEmail, event.TSessionID,
 }
 
 // Candidates returns the rows that any fact speaks of and those whose expiry was
@@ -273,23 +274,26 @@ func (s *Store) WriteMoves(ctx context.Context, w event.Sweep, moves []event.Mov
 		})
 }
 
+// perClass names a delivery of a class in one number: a copy has the digest of its original.
+func perClass(digest string) string { return "cityHash64(toString(retention_class), " + digest + ")" }
+
 // Move changes the expiries that a sweep has entered for a kind, in one mutation,
 // and returns when it is done. A mutation rewrites the one column of the parts that
 // hold such rows, and tells the TTL of the change in either direction, which no
 // other way does. It looks at the number again while it runs, so that a process that
-// was held up between its plan and its act changes nothing.
+// was held up between its plan and its act changes nothing. Copies were stored with their expiry.
 func (s *Store) Move(ctx context.Context, w event.Sweep, kind event.Kind) error {
-	mine := fmt.Sprintf("retention_moves WHERE sweep = %d AND table = '%s'", w.Number, kind.Table())
+	mine := fmt.Sprintf("retention_moves WHERE sweep = %d AND table = '%s' AND cause != 'anonymised'", w.Number, kind.Table())
+	ordered := "(SELECT " + perClass("digest") + " AS row, to_override FROM " + mine + " ORDER BY row)"
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
 		"mutations_sync": 2, "allow_nondeterministic_mutations": 1, "max_execution_time": 0,
 	}))
 	// An ALTER takes no bound values; there is nothing in it but a number and a table of ours.
-	return wrap("move expiry", s.conn.Exec(ctx, `ALTER TABLE `+kind.Table()+` UPDATE expires_override = transform(`+digest+`,
-			(SELECT groupArray(digest) FROM (SELECT digest, to_override FROM `+mine+` ORDER BY digest)),
-			(SELECT groupArray(to_override) FROM (SELECT digest, to_override FROM `+mine+` ORDER BY digest)), expires_override)
+	return wrap("move expiry", s.conn.Exec(ctx, `ALTER TABLE `+kind.Table()+` UPDATE expires_override = transform(`+perClass(digest)+`,
+			(SELECT groupArray(row) FROM `+ordered+`), (SELECT groupArray(to_override) FROM `+ordered+`), expires_override)
 		WHERE (retention_class, bucket) IN (SELECT retention_class, bucket FROM `+mine+`)
 			AND (src_topic, src_partition, src_offset) IN (SELECT src_topic, src_partition, src_offset FROM `+mine+`)
-			AND `+digest+` IN (SELECT digest FROM `+mine+`)
+			AND `+perClass(digest)+` IN (SELECT `+perClass("digest")+` FROM `+mine+`)
 			AND (SELECT max(sweep) FROM retention_sweeps) = `+strconv.FormatUint(w.Number, 10)))
 }
 

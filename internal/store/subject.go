@@ -71,7 +71,7 @@ func (s *Store) SubjectRows(ctx context.Context, keys []string, now time.Time, v
 // subject hands over one kind's rows of a person that may be seen, repeats included.
 func (s *Store) subject(ctx context.Context, kind event.Kind, keys []string, now time.Time, visible, do func(*event.Row) bool) error {
 	q, _ := read(event.Filter{Subjects: keys, Now: now}, kind, readable)
-	text := q.text(selected[kind], kind, " ORDER BY occurred_at, source, id, received_at, src_topic, src_partition, src_offset")
+	text := q.text(selected[kind], kind, " ORDER BY occurred_at, source, id, received_at, src_topic, src_partition, src_offset, retention_class")
 	return s.each(ctx, kind, text, q.params, streamed, func(r *event.Row) bool {
 		return visible != nil && !visible(r) || do(r)
 	})

@@ -53,6 +53,9 @@ func (c *check) examine(ctx context.Context, p *part, s *share) error {
 	for _, cell := range e.Cells {
 		want[keyOf(cell)] = amount{cell.Rows, cell.Digest}
 		buckets[c.bucketOf(cell.Table, cell.Retention, cell.Day)] = true
+		for _, copies := range event.Copies(cell.Retention) {
+			buckets[c.bucketOf(cell.Table, copies, cell.Day)] = true
+		}
 	}
 	for _, m := range []map[cellKey]amount{s.want, s.got} {
 		for k := range m {
@@ -132,9 +135,13 @@ func (c *check) judge(p *part, s *share, want map[cellKey]amount, rows []ledger.
 		switch {
 		case p.evicted(e, m):
 			continue
-		case !p.stored(e, id.offset), !s.shared && (!has || w.rows == 0):
+		case !p.stored(e, id.offset), !s.shared && !m.Copied && (!has || w.rows == 0):
 			unknown = append(unknown, one)
 			continue
+		case m.Copied: // in no cell
+			if perhaps(m) && !seen[id] {
+				continue
+			}
 		case has && stored(e, id.offset):
 			want[id.cellKey] = amount{w.rows - 1, w.digest - id.digest}
 		}

@@ -34,11 +34,11 @@ func (c *check) move(s *share, moved []ledger.Moved) {
 		m := &moved[at]
 		own, k := keyOf(m.Cell), termOf(&m.Found)
 		s.due[own] = s.due[own] || c.age(own) == overdue
-		if k == own {
+		if k == own && m.Copied == 0 {
 			continue
 		}
 		w := s.want[own] // below zero it agrees with nothing
-		s.want[own] = amount{w.rows - m.Rows, w.digest - m.Taken}
+		s.want[own] = amount{w.rows - (m.Rows - m.Copied), w.digest - m.Taken}
 		w = s.want[k]
 		s.want[k] = amount{w.rows + m.Rows, w.digest + m.Digest}
 		s.due[k] = s.due[k] || m.Overdue > 0
@@ -96,6 +96,11 @@ func (c *check) fate(m *ledger.Move) fate {
 		}
 	}
 	return f
+}
+
+// perhaps reports whether a move is of a copy that no sweep is known to have made.
+func perhaps(m *ledger.Move) bool {
+	return m.Copied && !slices.ContainsFunc(m.Steps, func(s ledger.Step) bool { return s.Done })
 }
 
 // tardy reports whether a moved row that carries the override is past its expiry and

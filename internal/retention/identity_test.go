@@ -1,0 +1,323 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/policy"
+)
+
+const team = "audit@within-30d-of-account.deleted"
+
+// shared is a row of infratrace in which a acted on what b owns, and c.
+func shared(at time.Time) *event.Row {
+	r := row(team, "a", at)
+	r.Text[event.TDeviceID], r.Text[event.TReason], r.Text[event.TAction] = "a-phone", "because I say so", "device.updated"
+	r.Owners = []string{"b", "c"}
+	r.SubjectKeys = append(r.SubjectKeys, "device:a-phone", "user:b", "user:c")
+	return r
+}
+
+// Who leaves a shared row, when, and when the row goes.
+func TestWhoLeavesASharedRow(t *testing.T) {
+	p := load(t, "infratrace")
+	const day = 24
+	deleted := func(who string, h int) event.Fact {
+		return event.Fact{Subject: "user:" + who, Action: "account.deleted", OccurredAt: hour(h)}
+	}
+	back := func(who string, h int) event.Fact {
+		return event.Fact{Subject: "user:" + who, Action: "account.restored", OccurredAt: hour(h)}
+	}
+	due := func(h int) time.Time { return hour(h + 29*day) } // thirty days, less the grace
+	erasure := func(subjects ...string) (e event.Erasure) {
+		for _, s := range subjects {
+			e.Hashes = append(e.Hashes, marked(s)...)
+		}
+		e.Until = hour(100 * day)
+		return e
+	}
+	type who = map[string]time.Time
+	for _, c := range []struct {
+		name    string
+		facts   []event.Fact
+		erased  []string
+		leaving who
+		expires time.Time // zero: waits
+		hidden  bool
+		erases  bool
+	}{
+		{"nobody", nil, nil, who{}, time.Time{}, false, false},
+		{"one", []event.Fact{deleted("a", day)}, nil, who{"user:a": due(day)}, time.Time{}, false, false},
+		{"one, and came back", []event.Fact{deleted("a", day), back("a", 20*day)}, nil, who{}, time.Time{}, false, false},
+		{"one, and came back too late", []event.Fact{deleted("a", day), back("a", 31*day)}, nil, who{"user:a": due(day)}, time.Time{}, false, false},
+		{"two", []event.Fact{deleted("a", day), deleted("c", 9*day)}, nil, who{"user:a": due(day), "user:c": due(9 * day)}, time.Time{}, false, false},
+		{"all", []event.Fact{deleted("a", day), deleted("c", 9*day), deleted("b", 5*day)}, nil,
+			who{"user:a": due(day), "user:b": due(5 * day), "user:c": due(9 * day)}, due(9 * day), true, false},
+		{"an erased one", nil, []string{"user:b"}, who{"user:b": erasedAt}, time.Time{}, false, false},
+		{"who acted, erased by a device", nil, []string{"device:a-phone"}, who{"device:a-phone": erasedAt}, time.Time{}, false, false},
+		{"all erased, one by a device", nil, []string{"device:a-phone", "user:b", "user:c"}, who{"device:a-phone": erasedAt, "user:b": erasedAt, "user:c": erasedAt}, erasedAt, false, true},
+		{"one erased, the others deleted", []event.Fact{deleted("b", day), deleted("c", 2*day)}, []string{"user:a"},
+			who{"user:a": erasedAt, "user:b": due(day), "user:c": due(2 * day)}, due(2 * day), true, false},
+		{"the team", nil, []string{"workspace:w"}, who{}, erasedAt, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := shared(hour(0))
+			r.Text[event.TWorkspace] = "w"
+			f := New(p, Source{Promises: p.Stored(), Facts: c.facts, Erasures: []event.Erasure{erasure(c.erased...)}}, marked)
+			fate := f.Fate(r)
+			leaving := who{}
+			for _, l := range fate.Leaving {
+				leaving[l.Key] = l.At
+			}
+			if c.expires.IsZero() {
+				c.expires = policy.Sentinel
+			}
+			if !reflect.DeepEqual(leaving, c.leaving) || !fate.Expires.Equal(c.expires) || fate.Hidden != c.hidden || fate.Erased != c.erases {
+				t.Errorf("got %+v", fate)
+			}
+			for key, at := range c.leaving {
+				if got := fate.Without(at.Add(-time.Second), true); slices.Contains(got, key) {
+					t.Errorf("an officer does not see %s before %s", key, at)
+				}
+				if !slices.Contains(fate.Without(at, true), key) || !slices.Contains(fate.Without(hour(0), false), key) {
+					t.Errorf("%s is seen", key)
+				}
+			}
+			held := New(p, Source{Promises: p.Stored(), Facts: c.facts, Erasures: []event.Erasure{erasure(c.erased...)}, Holds: []event.Hold{{Subjects: []string{"user:c"}}}}, marked).Fate(r)
+			if got := held.Without(policy.Sentinel, true); got != nil || !held.Expires.Equal(policy.Sentinel) {
+				t.Errorf("held: %q leave, and it expires at %s", got, held.Expires)
+			}
+		})
+	}
+	t.Run("a row that is one's alone goes", func(t *testing.T) {
+		r := row(team, "a", hour(0))
+		if fate := New(p, Source{Promises: p.Stored(), Facts: []event.Fact{deleted("a", day)}}, marked).Fate(r); fate.Leaving != nil || !fate.Expires.Equal(due(day)) {
+			t.Errorf("got %+v", fate)
+		}
+	})
+	t.Run("where the policy takes the row", func(t *testing.T) {
+		whole := *p
+		whole.SharedRows = "row"
+		if fate := New(&whole, Source{Promises: p.Stored(), Facts: []event.Fact{deleted("b", day)}}, marked).Fate(shared(hour(0))); fate.Leaving != nil || !fate.Expires.Equal(due(day)) || !fate.Hidden {
+			t.Errorf("got %+v", fate)
+		}
+	})
+}
+
+// killed stops a sweep after so many of its writes, or before the first.
+type killed struct {
+	Storage
+	writes int
+}
+
+func (k *killed) next() error {
+	if k.writes--; k.writes < 0 {
+		return errKilled
+	}
+	return nil
+}
+
+func (k *killed) WriteMoves(ctx context.Context, s event.Sweep, moves []event.Move) error {
+	if len(moves) > 0 && k.next() != nil {
+		return errKilled
+	}
+	return k.Storage.WriteMoves(ctx, s, moves)
+}
+
+func (k *killed) WriteCopies(ctx context.Context, s event.Sweep, copies []*event.Row) error {
+	if k.next() != nil {
+		return errKilled
+	}
+	return k.Storage.WriteCopies(ctx, s, copies)
+}
+
+func (k *killed) Move(ctx context.Context, s event.Sweep, kind event.Kind) error {
+	if k.next() != nil {
+		return errKilled
+	}
+	return k.Storage.Move(ctx, s, kind)
+}
+
+func (k *killed) EndSweep(ctx context.Context, s event.Sweep, moved int) (bool, error) {
+	if k.next() != nil {
+		return false, errKilled
+	}
+	return k.Storage.EndSweep(ctx, s, moved)
+}
+
+// stored returns the classes and the people of the rows that have not expired.
+func (w *world) stored() (all []string) {
+	w.t.Helper()
+	rows, err := w.conn.Query(context.Background(), "SELECT DISTINCT toString(retention_class), arrayStringConcat(subject_keys, ' '), event_reason, expires_override FROM audit_events WHERE expires_at > now() ORDER BY ALL")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var class, people, reason string
+		var override uint32
+		if err := rows.Scan(&class, &people, &reason, &override); err != nil {
+			w.t.Fatal(err)
+		}
+		name, _, _ := strings.Cut(class, "@")
+		all = append(all, strings.TrimSpace(name+" "+people)+fmt.Sprintf(", %q, %d", reason, override))
+	}
+	return all
+}
+
+func (w *world) has(why string, want ...string) {
+	w.t.Helper()
+	if got := w.stored(); !slices.Equal(got, want) {
+		w.t.Errorf("%s: got %q, want %q", why, got, want)
+	}
+}
+
+// readers returns who a reader finds in the rows, by a key.
+func (w *world) readers(key string, officer bool) (all []string) {
+	w.t.Helper()
+	source, err := read(w.t.Context(), w)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	facts := New(w.policy, source, marked)
+	see := func(r *event.Row) bool {
+		fate := facts.Fate(r)
+		Strip(r, fate.Without(now, officer))
+		return fate.Visible(now, officer) && slices.Contains(r.SubjectKeys, key)
+	}
+	for r, err := range w.SubjectRows(w.t.Context(), []string{key}, now, see) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		all = append(all, strings.Join(r.SubjectKeys, " "))
+	}
+	return all
+}
+
+const (
+	whole    = `audit user:a device:a-phone user:b user:c, "because I say so", 0`
+	withoutA = `audit/anonymised user:b user:c, "", 0`
+)
+
+func TestIdentityLeavesAndTheRowStays(t *testing.T) {
+	w := newWorld(t, "infratrace")
+	w.exec("SYSTEM STOP TTL MERGES audit_events") // what expired stays to be looked at
+	w.store(shared(now.AddDate(0, -5, 0)))
+	w.fact("user:a", "account.deleted", now.AddDate(0, 0, -28))
+	if n := w.sweep(); n != 0 {
+		t.Errorf("moved %d rows before the time", n)
+	}
+	if got := w.readers("user:a", false); got != nil {
+		t.Errorf("everybody finds %q", got)
+	}
+	if got := w.readers("user:b", false); !slices.Equal(got, []string{"user:b user:c"}) {
+		t.Errorf("everybody sees %q", got)
+	}
+	if got := w.readers("user:a", true); len(got) != 1 {
+		t.Errorf("an officer finds %q", got)
+	}
+	w.fact("user:a", "account.restored", now.AddDate(0, 0, -1))
+	w.sweep()
+	w.has("restored", whole)
+	if got := w.readers("user:a", false); len(got) != 1 {
+		t.Errorf("restored: everybody finds %q", got)
+	}
+
+	w.fact("user:b", "account.deleted", now.AddDate(0, 0, -29))
+	if n := w.sweep(); n != 1 {
+		t.Errorf("moved %d rows, want the one", n)
+	}
+	w.has("an owner has gone", `audit/anonymised user:a device:a-phone user:c, "because I say so", 0`)
+	w.fact("user:a", "account.deleted", now.AddDate(0, 0, -30).Add(time.Hour)) // told late, and not cleared: it came before
+	w.fact("user:a", "account.deleted", now.AddDate(0, 0, -60))
+	w.sweep()
+	w.has("who acted has gone", `audit/anonymised-again user:c, "", 0`)
+	for _, officer := range []bool{false, true} {
+		if a, c := w.readers("user:a", officer), w.readers("user:c", officer); a != nil || !slices.Equal(c, []string{"user:c"}) {
+			t.Errorf("officer %v: finds %q by a, %q by c", officer, a, c)
+		}
+	}
+	if n := w.sweep(); n != 0 {
+		t.Errorf("%d rows were moved again", n)
+	}
+	w.fact("user:c", "account.deleted", now.AddDate(0, 0, -3))
+	w.sweep()
+	w.has("the last is deleted", fmt.Sprintf(`audit/anonymised-again user:c, "", %d`, now.AddDate(0, 0, 26).Unix()))
+}
+
+// Wherever a sweep is killed, everybody sees one row without the one who left, and
+// the next sweep does the rest.
+func TestIdentityLeavesWhereverASweepIsKilled(t *testing.T) {
+	w := newWorld(t, "infratrace")
+	w.exec("SYSTEM STOP TTL MERGES audit_events")
+	finished := false
+	for writes := 0; !finished; writes++ {
+		t.Run(fmt.Sprint(writes), func(t *testing.T) {
+			w.exec("TRUNCATE TABLE audit_events")
+			w.exec("TRUNCATE TABLE anchors")
+			w.store(shared(now.AddDate(0, -5, 0)))
+			w.fact("user:a", "account.deleted", now.AddDate(0, 0, -29))
+			_, err := w.sweeper(&killed{w, writes}).Sweep(t.Context(), nil)
+			if finished = err == nil; !finished && !errors.Is(err, errKilled) {
+				t.Fatal(err)
+			}
+			between := w.stored()
+			for _, officer := range []bool{false, true} {
+				if a, b := w.readers("user:a", officer), w.readers("user:b", officer); a != nil || !slices.Equal(b, []string{"user:b user:c"}) {
+					t.Errorf("with %q, officer %v finds %q by a, %q by b", between, officer, a, b)
+				}
+			}
+			w.sweep()
+			w.has("after the next sweep", withoutA)
+			if n := w.sweep(); n != 0 {
+				t.Errorf("%d rows were moved again", n)
+			}
+		})
+		if writes > 9 {
+			t.Fatal("it never comes to an end")
+		}
+	}
+}
+
+// An erased person leaves a shared row at once, and the erasure counts the row until
+// its bytes are gone.
+func TestErasureTakesOneOutOfASharedRow(t *testing.T) {
+	w := newWorld(t, "infratrace")
+	w.store(shared(now.AddDate(0, -5, 0)), row(team, "a", now.AddDate(0, -4, 0)))
+	if err := w.WriteErasureSubjects(t.Context(), "e", []string{"user:a"}, now.AddDate(0, 0, 30)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.WriteErasure(t.Context(), event.Erasure{ID: "e", Scope: "subject", State: event.ErasureRequested, Hashes: marked("user:a"), Until: now, Deadline: now.AddDate(0, 0, 30),
+		Everywhere: now.AddDate(0, 0, 90), UpdatedAt: now, ForgetAt: now.AddDate(0, 0, 91)}); err != nil {
+		t.Fatal(err)
+	}
+	left := func(want uint64) {
+		t.Helper()
+		source, err := read(t.Context(), w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := source.Erasures[0]
+		if n, err := w.sweeper(w).survey(t.Context(), &e, New(w.policy, source, marked)); err != nil || n != want || e.KeptRows != 0 {
+			t.Errorf("got %d left and %d kept, %v, want %d and none", n, e.KeptRows, err, want)
+		}
+	}
+	left(2)
+	if _, err := w.sweeper(w).Sweep(t.Context(), []string{"user:a"}); err != nil {
+		t.Fatal(err)
+	}
+	w.has("swept", withoutA)
+	w.exec("OPTIMIZE TABLE audit_events FINAL")
+	left(0)
+	w.has("removed", withoutA)
+	if e, err := w.Erasures(t.Context()); err != nil || e[0].State != event.ErasureMoved || e[0].ErasedRows != 2 {
+		t.Errorf("got %+v, %v", e, err)
+	}
+}
