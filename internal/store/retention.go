@@ -274,9 +274,9 @@ func (s *Store) WriteMoves(ctx context.Context, w event.Sweep, moves []event.Mov
 }
 
 // Move changes the expiries that a sweep has entered for a kind, in one mutation,
-// and returns when it is done. A mutation rewrites the one column of the parts that
-// hold such rows, and tells the TTL of the change in either direction, which no
-// other way does. It looks at the number again while it runs, so that a process that
+// and returns when it is done. A mutation rewrites the parts that hold such rows, but
+// for rows that are over by then, and tells the TTL of the change in either direction,
+// which no other way does without. It looks at the number again while it runs, so that a process that
 // was held up between its plan and its act changes nothing.
 func (s *Store) Move(ctx context.Context, w event.Sweep, kind event.Kind) error {
 	mine := fmt.Sprintf("retention_moves WHERE sweep = %d AND table = '%s'", w.Number, kind.Table())
