@@ -276,15 +276,15 @@ func (s *Store) WriteMoves(ctx context.Context, w event.Sweep, moves []event.Mov
 // Move changes the expiries that a sweep has entered for a kind, in one mutation,
 // and returns when it is done. A mutation rewrites the parts that hold such rows, but
 // for rows that are over by then, and tells the TTL of the change in either direction,
-// which no other way does without. It looks at the number again while it runs, so that a process that
-// was held up between its plan and its act changes nothing.
+// which no cheaper way does. It looks at the number again while it runs, so that a
+// process that was held up between its plan and its act changes nothing.
 func (s *Store) Move(ctx context.Context, w event.Sweep, kind event.Kind) error {
 	mine := fmt.Sprintf("retention_moves WHERE sweep = %d AND table = '%s'", w.Number, kind.Table())
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
 		"mutations_sync": 2, "allow_nondeterministic_mutations": 1, "max_execution_time": 0,
 	}))
 	// An ALTER takes no bound values; there is nothing in it but a number and a table of ours.
-	return wrap("move expiry", s.conn.Exec(ctx, `ALTER TABLE `+kind.Table()+` UPDATE expires_override = transform(`+digest+`,
+	return wrap("move expiry", s.patient.Exec(ctx, `ALTER TABLE `+kind.Table()+` UPDATE expires_override = transform(`+digest+`,
 			(SELECT groupArray(digest) FROM (SELECT digest, to_override FROM `+mine+` ORDER BY digest)),
 			(SELECT groupArray(to_override) FROM (SELECT digest, to_override FROM `+mine+` ORDER BY digest)), expires_override)
 		WHERE (retention_class, bucket) IN (SELECT retention_class, bucket FROM `+mine+`)
