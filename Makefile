@@ -75,9 +75,11 @@ fuzz: ## run every fuzz target FUZZTIME (30000x)
 	  done; done
 
 .PHONY: bench
-bench: fetch build ## measure the whole route beside a naive loop, and a lookup among 10 million rows
+bench: fetch build ## measure the whole route beside a naive loop, a lookup among 10 million rows, and moving expiries (ROWS)
 	go run ./internal/bench
 	go test -run '^$$' -bench Subject -benchtime 50x -timeout 20m ./internal/store
+	go test -run '^$$' -bench Fate ./internal/retention
+	go test -v -run '^$$' -bench Cost -benchtime 1x -timeout 60m ./internal/retention -args -cost.rows $(or $(ROWS),1000000)
 
 .PHONY: bench-check
 bench-check: fetch build ## the same route, failing below its limits

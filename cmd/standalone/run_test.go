@@ -86,7 +86,7 @@ func TestEveryPolicyStoresALogWithoutUsers(t *testing.T) {
 	for _, policy := range []string{"bstrapr", "infratrace", "daestro", "abstra", "itskode"} {
 		t.Run(policy, func(t *testing.T) {
 			m := newMachine(t)
-			p := m.start(nil, "POLICY="+policy, "LOG="+file)
+			p := m.start(nil, "POLICY="+policy, "LOG="+file, "CLICKHOUSE_REGION=IN", "KAFKA_REGION=IN", "BACKUP_REGION=IN", "EXPORT_REGION=CA")
 			p.awaitReady()
 			if got := number(t, m.sql("SELECT count() FROM request_events")); got != lines {
 				t.Errorf("got %d rows, want one for each of %d lines", got, lines)

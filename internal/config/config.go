@@ -9,10 +9,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/lethe-audit/lethe/internal/policy"
 )
 
 // Kafka says how to reach the brokers, and which topics hold what.
@@ -110,6 +114,41 @@ func (c *ClickHouse) validate(p *problems) {
 	}
 }
 
+// Regions says where the stores lie. Lethe believes it: nothing inside can show it.
+type Regions struct {
+	ClickHouse []string `env:"CLICKHOUSE_REGION" help:"Countries that the database lies in, replicas included: two capital letters each, or EU, separated by commas. Required where the policy says where data may lie; a country that it does not allow stops the start."`
+	Kafka      []string `env:"KAFKA_REGION" help:"The same for the brokers."`
+	Backups    []string `env:"BACKUP_REGION" help:"The same for the backups of the database."`
+	Exports    []string `env:"EXPORT_REGION" help:"The same for whatever keeps exported files."`
+}
+
+func (r *Regions) validate(p *problems) {
+	for _, s := range []struct {
+		name   string
+		places []string
+	}{{"CLICKHOUSE_REGION", r.ClickHouse}, {"KAFKA_REGION", r.Kafka}, {"BACKUP_REGION", r.Backups}, {"EXPORT_REGION", r.Exports}} {
+		if slices.ContainsFunc(s.places, func(place string) bool { return !policy.IsRegion(place) }) {
+			p.add(s.name, "must be countries, two capital letters each, or EU, separated by commas")
+		}
+	}
+}
+
+// Tenants says which region each organization has chosen.
+type Tenants map[string]string
+
+// UnmarshalText reads organization=region, separated by commas.
+func (t *Tenants) UnmarshalText(text []byte) error {
+	*t = make(Tenants)
+	for entry := range strings.SplitSeq(string(text), ",") {
+		at := strings.LastIndexByte(entry, '=')
+		if at <= 0 || !policy.IsRegion(entry[at+1:]) || (*t)[entry[:at]] != "" {
+			return errors.New("not organization=region")
+		}
+		(*t)[entry[:at]] = entry[at+1:]
+	}
+	return nil
+}
+
 // Log says what a service logs and how.
 type Log struct {
 	Level  string `env:"LOG_LEVEL" envDefault:"info" help:"Least level that is logged: debug, info, warn or error."`
@@ -131,6 +170,7 @@ func (l *Log) validate(p *problems) {
 type Ingest struct {
 	Kafka      Kafka
 	ClickHouse ClickHouse
+	Regions    Regions
 	Log        Log
 
 	TopicBudget    string        `env:"KAFKA_TOPIC_BUDGET" envDefault:"check" help:"What to do about a topic whose settings let it keep a record until the policy's shortest promise is broken. check: refuse to start, with the numbers; set: change the topic's settings to what fits, which may remove old records; off: do not look, for brokers that do not keep to their settings."`
@@ -139,6 +179,7 @@ type Ingest struct {
 	PolicyFile     string        `env:"POLICY_FILE,required" help:"Policy file that decides how long everything is kept."`
 	PolicyShortens string        `env:"POLICY_SHORTENS" help:"Version of the policy file, where it may shorten what older files promised to stored rows: rows past the shorter period are destroyed. Without it such a file stops the start, which names the version; ingest policy diff counts the rows."`
 	ProofKeyFile   string        `env:"PROOF_KEY_FILE" help:"PEM file of the Ed25519 key that signs proofs; without it they are not signed, and say so."`
+	Tenants        Tenants       `env:"TENANT_REGIONS" help:"Organizations that chose where their data lie, as organization=country (or EU), separated by commas. Events of one that did not choose where this deployment lies become dead letters, which hold nothing of the event. Needs a policy that lets tenants choose, and the four settings that say where the stores lie."`
 	GeoIPDB        string        `env:"GEOIP_DB,required" help:"Country database in MMDB format; it is read again when the file changes."`
 	SubjectKeys    Secret        `env:"SUBJECT_KEYS,required" help:"Keys that hash e-mails and session ids, as id=key, separated by commas; each key has at least 32 bytes, in hex or base64. The first one writes, all of them find."`
 	BatchRows      int           `env:"BATCH_ROWS" envDefault:"100000" help:"Rows after which a batch is inserted."`
@@ -154,6 +195,7 @@ type Ingest struct {
 func (c *Ingest) validate(p *problems) {
 	c.Kafka.validate(p)
 	c.ClickHouse.validate(p)
+	c.Regions.validate(p)
 	c.Log.validate(p)
 	topicBudget(p, c.TopicBudget)
 	if c.Group == "" {
@@ -177,6 +219,7 @@ func (c *Ingest) validate(p *problems) {
 type Query struct {
 	Kafka      Kafka
 	ClickHouse ClickHouse
+	Regions    Regions
 	Log        Log
 
 	Group        string        `env:"KAFKA_GROUP" envDefault:"lethe-ingest" help:"Consumer group of the ingesters: events are shown while the ledger has all that it has committed, which a restored database has not."`
@@ -195,6 +238,7 @@ type Query struct {
 func (c *Query) validate(p *problems) {
 	c.Kafka.validate(p)
 	c.ClickHouse.validate(p)
+	c.Regions.validate(p)
 	c.Log.validate(p)
 	topicBudget(p, c.TopicBudget)
 	if c.Group == "" {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -53,12 +54,19 @@ func TestDefaults(t *testing.T) {
 func TestValuesAreRead(t *testing.T) {
 	in, err := LoadIngest(with("KAFKA_BROKERS=a:1,b:2", "KAFKA_TLS=true", "KAFKA_TLS_CA=ca.pem",
 		"KAFKA_SASL_MECHANISM=scram-sha-512", "KAFKA_SASL_USERNAME=u", "KAFKA_SASL_PASSWORD=pw",
-		"CLICKHOUSE_DSN=clickhouse://db:9000", "BATCH_ROWS=7", "BATCH_BYTES=1MB", "BATCH_AGE=2s", "BATCH_AGE=3s", "LOG_LEVEL="))
+		"CLICKHOUSE_DSN=clickhouse://db:9000", "BATCH_ROWS=7", "BATCH_BYTES=1MB", "BATCH_AGE=2s", "BATCH_AGE=3s", "LOG_LEVEL=",
+		"CLICKHOUSE_REGION=CA,IN", "TENANT_REGIONS=org_7=DE,a=b=EU"))
 	if err != nil {
 		t.Fatalf("LoadIngest: %v", err)
 	}
 	if got, want := in.Kafka.Brokers, []string{"a:1", "b:2"}; !slices.Equal(got, want) {
 		t.Errorf("brokers: got %q, want %q", got, want)
+	}
+	if got, want := in.Regions.ClickHouse, []string{"CA", "IN"}; !slices.Equal(got, want) {
+		t.Errorf("CLICKHOUSE_REGION: got %q, want %q", got, want)
+	}
+	if got, want := in.Tenants, (Tenants{"org_7": "DE", "a=b": "EU"}); !maps.Equal(got, want) {
+		t.Errorf("TENANT_REGIONS: got %q, want %q", got, want)
 	}
 	if got, want := in.BatchRows, 7; got != want {
 		t.Errorf("BATCH_ROWS: got %d, want %d", got, want)
@@ -104,6 +112,10 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"same topic twice", with("KAFKA_TOPIC_AUDIT=lethe.dead"), []string{"KAFKA_TOPIC_DEAD names the same topic as KAFKA_TOPIC_AUDIT"}},
 		{"topic name", with("KAFKA_TOPIC_AUDIT=a canary"), []string{"KAFKA_TOPIC_AUDIT is not a topic name"}},
 		{"address", with("METRICS_ADDR=canary"), []string{"METRICS_ADDR must be host:port"}},
+		{"region", with("BACKUP_REGION=CA,canary"), []string{"BACKUP_REGION must be countries"}},
+		{"region that is no code", with("KAFKA_REGION=UK"), []string{"KAFKA_REGION must be countries"}},
+		{"tenant without a region", with("TENANT_REGIONS=org_canary"), []string{"TENANT_REGIONS is malformed: it must be organization=country"}},
+		{"tenant twice", with("TENANT_REGIONS=org_canary=DE,org_canary=FR"), []string{"TENANT_REGIONS is malformed"}},
 		{"level", with("LOG_LEVEL=canary"), []string{"LOG_LEVEL must be"}},
 
 		{"unknown below a prefix", with("KAFKA_FROBNICATE=canary"), []string{"KAFKA_FROBNICATE is not a setting", "LETHE_ENV_IGNORE"}},

@@ -134,6 +134,8 @@ func (s setting) form() string {
 		return "a time such as 1s, 500ms or 2m"
 	case s.Type == reflect.TypeFor[Bytes]():
 		return "a size such as 8388608, 8MB or 8MiB"
+	case s.Type == reflect.TypeFor[Tenants]():
+		return "organization=country, each organization once, separated by commas"
 	case s.Type.Kind() == reflect.Bool:
 		return "true or false"
 	case s.Type.Kind() == reflect.Int:

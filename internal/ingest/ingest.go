@@ -132,6 +132,9 @@ type Options struct {
 	Digest  func(value []byte) string
 	Storage Storage
 	Dead    publisher
+	// Elsewhere are the organizations that chose a region which is not this
+	// deployment's: nothing of their events MUST be stored here. There may be none.
+	Elsewhere map[string]bool
 
 	Health  health
 	Metrics prometheus.Registerer

@@ -12,6 +12,7 @@ import (
 const (
 	reasonUnclassified = "unclassified"
 	reasonUndecided    = "undecided"          // an error that neither codec nor policy names
+	reasonRegion       = "region"             // its organization chose another region than this deployment's
 	reasonRefused      = "refused_by_storage" // ClickHouse does not take the row
 )
 

@@ -264,6 +264,10 @@ func (w *worker) one(p *partition) {
 	}
 	c, rec, e := &w.chunk, &w.record, &w.event
 	name := w.names.of(e.Source)
+	if w.elsewhere(e) {
+		w.dead(p, name, letter{reason: reasonRegion, attribute: organizationID})
+		return
+	}
 	decision, err := w.o.Policy.Decide(e, c.now)
 	switch {
 	case errors.Is(err, policy.ErrUnclassified):
@@ -291,6 +295,17 @@ func (w *worker) one(p *partition) {
 	}
 	c.add(rec.Offset, rec.Offset, outcome)
 	c.count(tally{index: p.index, publisher: name, outcome: outcome}, e, decision.Skewed && outcome == ledger.Stored)
+}
+
+// consultation begins the actions of the query service's own records.
+const consultation = "lethe.access."
+
+var organizationID = event.Attributes[event.OrganizationID].Name
+
+// elsewhere reports whether nothing of an event may lie here. What was looked up here, and
+// by whom, is this deployment's own.
+func (w *worker) elsewhere(e *event.Event) bool {
+	return len(w.o.Elsewhere) > 0 && w.o.Elsewhere[e.Text[event.OrganizationID]] && !strings.HasPrefix(e.Action(), consultation)
 }
 
 // outcome says whether a row is stored, and takes those out of it whose identity is to
@@ -348,8 +363,10 @@ func (w *worker) refused(p *partition, err error) {
 	l := letter{reason: string(why.Reason), attribute: why.Attribute}
 	name := publisherUnknown
 	if why.Redactable() {
-		l = w.redacted(l)
 		name = w.names.of(w.event.Source)
+		if !w.elsewhere(&w.event) {
+			l = w.redacted(l)
+		}
 	}
 	w.dead(p, name, l)
 }

@@ -82,8 +82,8 @@ func (l *loader) regions(p *Policy, n *yaml.Node) {
 	read := func(key string) []string {
 		words := l.words(o.get(key), o.sub(key))
 		for _, w := range words {
-			if len(w) != 2 || strings.ToUpper(w) != w {
-				l.fail(o.get(key), "%s: %q is no country: want two capital letters, or EU", o.sub(key), w)
+			if !IsRegion(w) {
+				l.fail(o.get(key), "%s: %q is no country: want its two capital letters, or EU", o.sub(key), w)
 			}
 		}
 		return words

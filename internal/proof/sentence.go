@@ -71,7 +71,7 @@ func (j *judgement) bound(v policy.Value) Bound {
 var unseen = map[string]string{
 	"rights":          "who asked for what, and when the answer went out, happens outside",
 	"minors":          "no age is stored: whose data is that of a minor, only people can tell",
-	"storage_regions": "where the machines, their backups and their exports are cannot be seen from inside",
+	"storage_regions": "the services start only where the countries that the operator declares are allowed; that the machines, the backups and the exports are there cannot be seen from inside",
 	"purposes":        "what people use the data for cannot be seen from inside",
 	"complaint":       "it is an address",
 }

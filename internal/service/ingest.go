@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -39,6 +40,7 @@ func Ingest(ctx context.Context, d *daemon.Daemon, cfg config.Ingest, log *slog.
 	if cfg.SweepEvery >= r.policy.Grace {
 		return fmt.Errorf("SWEEP_EVERY: %s is not shorter than the policy's grace, %s", cfg.SweepEvery, r.policy.Grace)
 	}
+	tellTenants(log, cfg.Tenants, r.elsewhere)
 	roots, err := authorities(cfg.ClickHouse)
 	if err != nil {
 		return err
@@ -125,6 +127,7 @@ type route struct {
 	policy    *policy.Policy
 	keys      *redact.Keys
 	countries *geo.DB
+	elsewhere map[string]bool // organizations
 }
 
 // options adds to an ingester's options what the settings and the route decide.
@@ -134,7 +137,7 @@ func (r route) options(cfg config.Ingest, o ingest.Options) ingest.Options {
 		event.Request: cfg.Kafka.TopicRequest, event.Audit: cfg.Kafka.TopicAudit, event.Security: cfg.Kafka.TopicSecurity,
 	}
 	o.DeadTopic, o.Digest = cfg.Kafka.TopicDead, r.keys.Digest
-	o.Policy, o.PolicyVersion = r.policy, r.policy.Version
+	o.Policy, o.PolicyVersion, o.Elsewhere = r.policy, r.policy.Version, r.elsewhere
 	o.NewRedactor = func() (ingest.Redactor, error) {
 		return redact.New(redact.Options{Keys: r.keys, Countries: r.countries, PolicyVersion: r.policy.Version})
 	}
@@ -148,6 +151,10 @@ func loadRoute(cfg config.Ingest) (r route, err error) {
 	if r.policy, err = policy.Load(cfg.PolicyFile); err != nil {
 		return r, err
 	}
+	if err = errors.Join(checkRegions(r.policy, cfg.Regions), checkTenants(r.policy, cfg.Regions, cfg.Tenants)); err != nil {
+		return r, err
+	}
+	r.elsewhere = elsewhere(cfg.Regions, cfg.Tenants)
 	if r.keys, err = redact.ParseKeys(string(cfg.SubjectKeys)); err != nil {
 		return r, fmt.Errorf("SUBJECT_KEYS: %w", err)
 	}

@@ -43,6 +43,9 @@ func Query(ctx context.Context, d *daemon.Daemon, cfg config.Query, log *slog.Lo
 	if err != nil {
 		return err
 	}
+	if err := checkRegions(p, cfg.Regions); err != nil {
+		return err
+	}
 	keys, err := redact.ParseKeys(string(cfg.SubjectKeys))
 	if err != nil {
 		return fmt.Errorf("SUBJECT_KEYS: %w", err)

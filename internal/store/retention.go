@@ -199,13 +199,14 @@ func (s *Store) Candidates(ctx context.Context, kind event.Kind, subjects []stri
 			}
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
 		rows, err := s.conn.Query(s.bounded(ctx, unhurried), q.text(strings.Join(columns, ", "), kind, ""), q.params...)
 		if err != nil {
+			cancel()
 			yield(nil, wrap("read candidates", err))
 			return
 		}
 		defer rows.Close()
+		defer cancel() // before: to close an answer is to read it to its end
 		for rows.Next() {
 			r := &event.Row{Kind: kind}
 			var occurred, received int64
@@ -278,10 +279,11 @@ func (s *Store) WriteMoves(ctx context.Context, w event.Sweep, moves []event.Mov
 func perClass(digest string) string { return "cityHash64(toString(retention_class), " + digest + ")" }
 
 // Move changes the expiries that a sweep has entered for a kind, in one mutation,
-// and returns when it is done. A mutation rewrites the one column of the parts that
-// hold such rows, and tells the TTL of the change in either direction, which no
-// other way does. It looks at the number again while it runs, so that a process that
-// was held up between its plan and its act changes nothing. Copies were stored with their expiry.
+// and returns when it is done. A mutation rewrites the parts that hold such rows, but
+// for rows that are over by then, and tells the TTL of the change in either direction,
+// which no cheaper way does. It looks at the number again while it runs, so that a
+// process that was held up between its plan and its act changes nothing. Copies were stored with
+// their expiry.
 func (s *Store) Move(ctx context.Context, w event.Sweep, kind event.Kind) error {
 	mine := fmt.Sprintf("retention_moves WHERE sweep = %d AND table = '%s' AND cause != 'anonymised'", w.Number, kind.Table())
 	ordered := "(SELECT " + perClass("digest") + " AS row, to_override FROM " + mine + " ORDER BY row)"
@@ -289,7 +291,7 @@ func (s *Store) Move(ctx context.Context, w event.Sweep, kind event.Kind) error 
 		"mutations_sync": 2, "allow_nondeterministic_mutations": 1, "max_execution_time": 0,
 	}))
 	// An ALTER takes no bound values; there is nothing in it but a number and a table of ours.
-	return wrap("move expiry", s.conn.Exec(ctx, `ALTER TABLE `+kind.Table()+` UPDATE expires_override = transform(`+perClass(digest)+`,
+	return wrap("move expiry", s.patient.Exec(ctx, `ALTER TABLE `+kind.Table()+` UPDATE expires_override = transform(`+perClass(digest)+`,
 			(SELECT groupArray(row) FROM `+ordered+`), (SELECT groupArray(to_override) FROM `+ordered+`), expires_override)
 		WHERE (retention_class, bucket) IN (SELECT retention_class, bucket FROM `+mine+`)
 			AND (src_topic, src_partition, src_offset) IN (SELECT src_topic, src_partition, src_offset FROM `+mine+`)

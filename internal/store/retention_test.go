@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"testing"
@@ -169,5 +170,46 @@ func TestMoveChangesWhatWasEnteredAndNothingElse(t *testing.T) {
 	}
 	if left, err := s.Leftover(t.Context(), at); err != nil || left {
 		t.Errorf("got %v, %v: no part was replaced before", left, err)
+	}
+}
+
+// TestMoveRewritesOnlyPartsThatHoldTheRow counts the bytes that one move writes. All of
+// such a part is rewritten, because the TTL is made of the column that changes.
+func TestMoveRewritesOnlyPartsThatHoldTheRow(t *testing.T) {
+	s := open(t)
+	// A month each; the user has a row in the second.
+	for month := range 3 {
+		if err := s.conn.Exec(t.Context(), fmt.Sprintf(`INSERT INTO audit_events (occurred_at, received_at, source, id, retention_class, bucket, retained_from, src_topic, src_offset, subject_keys, session_id)
+			SELECT now64(3) AS o, o, '/svc', toString(generateUUIDv4()), '%s', toStartOfMonth(o - INTERVAL %d MONTH), o, 'lethe.audit', %d + number, ['user:u_' || toString(%[3]d + number)], hex(randomString(16))
+			FROM numbers(20000)`, account, month, month*20_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := scalar[uint64](t, s, "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = currentDatabase() AND table = 'audit_events' AND active")
+	w, err := s.BeginSweep(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var moves []event.Move
+	for r, err := range s.Candidates(t.Context(), event.Audit, []string{"user:u_20007"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		moves = append(moves, event.Move{Row: r, To: uint32(now.Unix()) + 1000, Cause: "anchor"})
+	}
+	if err := s.WriteMoves(t.Context(), w, moves); err != nil {
+		t.Fatal(err)
+	}
+	const written = "SELECT sum(value) FROM system.events WHERE event = 'WriteBufferFromFileDescriptorWriteBytes'"
+	before := scalar[uint64](t, s, written)
+	if err := s.Move(t.Context(), w, event.Audit); err != nil {
+		t.Fatal(err)
+	}
+	n := scalar[uint64](t, s, written) - before
+	if got := scalar[uint64](t, s, "SELECT count() FROM audit_events WHERE expires_override > 0"); got != 1 || len(moves) != 1 {
+		t.Fatalf("moved %d rows, want 1", got)
+	}
+	if n < size/4 || n > size/2 {
+		t.Errorf("a move in one of three parts wrote %d bytes of %d, want about a third", n, size)
 	}
 }

@@ -37,6 +37,7 @@ type Options struct {
 // Store reads and writes ClickHouse. It is safe for concurrent use.
 type Store struct {
 	conn    driver.Conn
+	patient driver.Conn // for what answers when it is done, which may take hours
 	options Options
 	blocks  sender
 	now     func() time.Time
@@ -88,7 +89,13 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if err := conn.Ping(ctx); err != nil {
 		return nil, errors.Join(wrap("open store", err), conn.Close())
 	}
-	s := &Store{conn: conn, options: options, now: time.Now, native: parsed.Protocol == clickhouse.Native}
+	slow := *parsed
+	slow.ReadTimeout, slow.MaxOpenConns, slow.MaxIdleConns = 24*time.Hour, 1, 1
+	patient, err := clickhouse.Open(&slow) // connects when it is used
+	if err != nil {
+		return nil, errors.Join(wrap("open store", err), conn.Close())
+	}
+	s := &Store{conn: conn, patient: patient, options: options, now: time.Now, native: parsed.Protocol == clickhouse.Native}
 	if parsed.Protocol == clickhouse.HTTP {
 		s.blocks = newHTTPSender(conn, parsed)
 	} else {
@@ -102,7 +109,7 @@ func (s *Store) Ping(ctx context.Context) error { return wrap("ping ClickHouse",
 
 // Close closes the connections. Calls that still run fail.
 func (s *Store) Close() error {
-	if err := errors.Join(s.blocks.close(), s.conn.Close()); err != nil {
+	if err := errors.Join(s.blocks.close(), s.patient.Close(), s.conn.Close()); err != nil {
 		return fmt.Errorf("close store: %w", err)
 	}
 	return nil

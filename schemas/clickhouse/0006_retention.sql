@@ -103,7 +103,8 @@ SETTINGS auto_statistics_types = '',
 -- Every delivery whose expiry was moved, written before the rows are changed:
 -- the row of the highest sweep says where it is. `ingest verify` takes these out
 -- of the ledger's cells. digest is the one of the ledger, day that of retained_from,
--- received_at the row's: it tells which life of the topic the offset is of.
+-- received_at the row's: it tells which life of the topic the offset is of. A
+-- partition is 256 sweeps: a move asks for the entries of one, once for each part.
 CREATE TABLE IF NOT EXISTS retention_moves
 (
     table LowCardinality(String),
@@ -122,6 +123,7 @@ CREATE TABLE IF NOT EXISTS retention_moves
     planned_at DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree
+PARTITION BY intDiv(sweep, 16777216)
 ORDER BY (table, retention_class, bucket, src_topic, src_partition, src_offset, digest, sweep)
 SETTINGS auto_statistics_types = '',
     fsync_after_insert = 1,
