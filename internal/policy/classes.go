@@ -193,6 +193,9 @@ func (l *loader) tiers(c *class, o *object) {
 		if !isTier(key.Value) {
 			l.fail(key, "%s: %q is no tier: want letters, digits, _ and -", o.path, key.Value)
 		}
+		if event.Original(c.name+"/"+key.Value+"@") != c.name+"/"+key.Value+"@" {
+			l.fail(key, "%s: %q is what copies of rows are called", o.path, key.Value)
+		}
 		c.tiers = append(c.tiers, tier{name: key.Value, period: l.period(n, o.sub(key.Value))})
 	}
 	if len(c.tiers) == 0 || len(c.tiers) > maxTiers {

@@ -62,6 +62,26 @@ func TestParseSmall(t *testing.T) {
 	}
 }
 
+// Where the operator says so, what must be gone with an account has classes of copies,
+// with the promise of their originals.
+func TestCopiesAreStoredClasses(t *testing.T) {
+	for _, name := range five {
+		copies := 0
+		for _, c := range example(t, name).Stored() {
+			if event.Original(c.Key) == c.Key {
+				continue
+			}
+			copies++
+			if !c.Within || c.KeyedBy != "user" || !c.Period.Sentinel {
+				t.Errorf("%s: %+v", name, c)
+			}
+		}
+		if want := map[string]int{"infratrace": 16}[name]; copies != want { // two for each of eight classes
+			t.Errorf("%s has %d classes of copies, want %d", name, copies, want)
+		}
+	}
+}
+
 func TestParseNamesTheLine(t *testing.T) {
 	for _, c := range []struct {
 		name, old, new string
@@ -96,6 +116,7 @@ func TestParseNamesTheLine(t *testing.T) {
 		{"another name of two", "grace: 24h", "grace: 24h\nanchors: {account.deleted: gone, project.deleted: gone}", 15, "has a meaning already"},
 		{"within the grace", "within: 30d", "within: 1d", 5, "not longer than the grace"},
 		{"tier without without", ", without: {keep: 20d, operator: no_plan}}, from", "}, from", 4, `"without" is missing`},
+		{"tier that is called as copies are", "free: 14d, pro: 30d, bounds", "anonymised: 14d, pro: 30d, bounds", 4, `"anonymised" is what copies of rows are called`},
 		{"tier below its bounds", "free: 14d, pro: 30d, bounds", "free: 13d, pro: 30d, bounds", 4, "13d of free is outside the bounds 14d to 90d"},
 		{"tier above its bounds", "pro: 30d, bounds", "pro: 3m, bounds", 4, "3m of pro is outside the bounds"},
 		{"without above its bounds", "without: {keep: 20d", "without: {keep: 91d", 4, "91d of without is outside the bounds"},

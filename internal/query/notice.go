@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/export"
 	"github.com/lethe-audit/lethe/internal/policy"
 )
@@ -29,6 +30,9 @@ func noticeOf(p *policy.Policy, topicAge, deadLetterAge time.Duration) export.No
 		n.Respond = inWords(p.Respond.String())
 	}
 	for _, c := range p.Stored() {
+		if event.Original(c.Key) != c.Key {
+			continue // copies are promised what their originals are
+		}
 		name := strings.ReplaceAll(c.Class, "_", " ")
 		switch c.Tier {
 		case "":

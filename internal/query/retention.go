@@ -119,7 +119,8 @@ func report(p *policy.Policy, facts []event.ClassFacts, ttl map[string]string) r
 				c.From = sc.From
 				c.Section = text(sc.Section)
 			}
-			if keep := strings.TrimSpace(sc.Keep + " " + sc.Tier); !slices.Contains(keeps, keep) {
+			copies := event.Original(sc.Key) != sc.Key // promised what their originals are
+			if keep := strings.TrimSpace(sc.Keep + " " + sc.Tier); !copies && !slices.Contains(keeps, keep) {
 				keeps = append(keeps, keep)
 			}
 			c.Variants = append(c.Variants, v)

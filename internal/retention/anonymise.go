@@ -8,8 +8,12 @@ import (
 	"github.com/lethe-audit/lethe/internal/event"
 )
 
-// batchCopies is how many rows that lose somebody are in memory at a time.
-const batchCopies = 1000
+// maxShared is how many rows one sweep takes people out of, batchCopies how many of
+// them are in memory whole at a time.
+const (
+	maxShared   = 50_000
+	batchCopies = 500
+)
 
 // anonymise puts copies without those who leave in the place of rows. The copies are
 // entered, stored and read back before the originals are entered to go; where it ends in between,

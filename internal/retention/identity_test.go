@@ -286,6 +286,33 @@ func TestIdentityLeavesWhereverASweepIsKilled(t *testing.T) {
 	}
 }
 
+// The copy before the last has the key that the next one would have.
+func TestTheNextCopyWaitsForRoom(t *testing.T) {
+	w := newWorld(t, "infratrace")
+	w.exec("SYSTEM STOP MERGES audit_events")
+	last := shared(now.AddDate(0, -5, 0))
+	last.Retention = event.Anonymised(event.Anonymised(team))
+	w.store(last)
+	before := *last
+	before.Retention, before.ExpiresOverride = event.Anonymised(team), uint32(now.AddDate(0, 0, -1).Unix())
+	b := w.NewBatch()
+	b.Add(&before)
+	if err := w.Insert(t.Context(), b, "before"); err != nil {
+		t.Fatal(err)
+	}
+	w.fact("user:a", "account.deleted", now.AddDate(0, 0, -29))
+	if n := w.sweep(); n != 0 {
+		t.Errorf("moved %d rows", n)
+	}
+	w.has("no room", `audit/anonymised-again user:a device:a-phone user:b user:c, "because I say so", 0`)
+	w.exec("SYSTEM START MERGES audit_events")
+	w.exec("OPTIMIZE TABLE audit_events FINAL")
+	if n := w.sweep(); n != 1 {
+		t.Errorf("moved %d rows, want the one", n)
+	}
+	w.has("room", withoutA)
+}
+
 // An erased person leaves a shared row at once, and the erasure counts the row until
 // its bytes are gone.
 func TestErasureTakesOneOutOfASharedRow(t *testing.T) {

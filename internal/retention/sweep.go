@@ -1,6 +1,7 @@
 package retention
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,8 @@ func NewSweeper(o Options) *Sweeper {
 }
 
 // batchMoves is how many moves are in memory at a time, maxMoves how many one
-// mutation gets to know: about 12 bytes of each are in ClickHouse's memory while it runs.
+// mutation gets to know besides shared rows: about 12 bytes of each are in ClickHouse's
+// memory while it runs.
 const (
 	batchMoves = 10_000
 	maxMoves   = 500_000
@@ -151,6 +153,7 @@ func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kin
 	var moves []event.Move
 	var shared []*event.Row // that lose one of their people
 	leaving := make(map[string]bool)
+	more := false
 	for row, err := range s.o.Storage.Candidates(ctx, kind, subjects) {
 		if err != nil {
 			return moved, err
@@ -158,9 +161,12 @@ func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kin
 		res.Rows++
 		fate := facts.Fate(row)
 		if len(fate.Without(now, true)) > 0 && fate.Expires.After(now) {
-			if facts.over(row, now) {
+			switch {
+			case facts.over(row, now):
 				leaving[deliveryOf(row, row.Retention)] = true
-			} else {
+			case len(shared) == maxShared:
+				more = true
+			default:
 				shared = append(shared, row)
 			}
 			continue
@@ -168,9 +174,9 @@ func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kin
 		if fate.Override == row.ExpiresOverride || facts.over(row, now) && !fate.Expires.After(now) {
 			continue // where it must be, or on its way out
 		}
-		if moved+len(moves)+len(shared) >= maxMoves {
-			res.More = true
-			break
+		if moved+len(moves) == maxMoves {
+			more = true
+			continue
 		}
 		moves = append(moves, event.Move{Row: row, To: fate.Override, Cause: string(fate.Cause)})
 		if len(moves) == batchMoves {
@@ -187,6 +193,10 @@ func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kin
 	moved += len(moves)
 	// Where the copy before the last is not gone yet, there is no room for one more.
 	shared = slices.DeleteFunc(shared, func(r *event.Row) bool { return leaving[deliveryOf(r, event.Anonymised(r.Retention))] })
+	// An insert is of one partition: those of one come together.
+	slices.SortFunc(shared, func(a, b *event.Row) int {
+		return cmp.Or(cmp.Compare(a.Retention, b.Retention), cmp.Compare(a.Bucket, b.Bucket))
+	})
 	for part := range slices.Chunk(shared, batchCopies) {
 		if err := s.anonymise(ctx, sweep, facts, kind, part); err != nil {
 			return moved, err
@@ -196,6 +206,7 @@ func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kin
 	if moved == 0 {
 		return 0, nil
 	}
+	res.More = res.More || more
 	return moved, s.o.Storage.Move(ctx, sweep, kind)
 }
 
