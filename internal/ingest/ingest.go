@@ -100,8 +100,8 @@ type known interface {
 	Fate(row *event.Row) retention.Fate
 	// Strip makes a row the copy that has these people no more.
 	Strip(row *event.Row, people []string)
-	// ForgetAt is when a fact is of no use any more.
-	ForgetAt(f event.Fact) time.Time
+	// Remember returns what is to be kept of a fact, and for how long.
+	Remember(f event.Fact) []event.Fact
 	// Recorded returns the erasure or the hold that a row records, or neither. They share no memory with it.
 	Recorded(row *event.Row) (*event.Erasure, *event.Hold, error)
 }

@@ -308,17 +308,22 @@ func (w *worker) elsewhere(e *event.Event) bool {
 	return len(w.o.Elsewhere) > 0 && w.o.Elsewhere[e.Text[event.OrganizationID]] && !strings.HasPrefix(e.Action(), consultation)
 }
 
+// settled is for how long a deletion must have been carried out before a row is
+// refused for it. A restoration may be on its way through another partition: until then the
+// row is stored, hidden by the same fact, and the next sweep judges it.
+const settled = 7 * 24 * time.Hour
+
 // outcome says whether a row is stored, and takes those out of it whose identity is to
 // be in no row any more. Where facts are not known yet, the next sweep finds the row.
 func (w *worker) outcome(row *event.Row, d policy.Decision) ledger.Outcome {
-	fate := w.o.Known.Fate(row)
+	fate, long := w.o.Known.Fate(row), w.chunk.now.Add(-settled)
 	switch {
 	case fate.Erased && !fate.Held:
 		return ledger.Suppressed
-	case d.Expired, !fate.Expires.After(w.chunk.now):
+	case d.Expired, !fate.Expires.After(long):
 		return ledger.Expired
 	}
-	if people := fate.Without(w.chunk.now, true); len(people) > 0 {
+	if people := fate.Without(long, true); len(people) > 0 {
 		w.o.Known.Strip(row, people)
 	}
 	return ledger.Stored
@@ -329,8 +334,7 @@ func (w *worker) remember(facts []event.Fact) {
 	for _, f := range facts {
 		f.Subject, f.Action, f.Tier = strings.Clone(f.Subject), strings.Clone(f.Action), strings.Clone(f.Tier)
 		f.Source, f.ID = strings.Clone(f.Source), strings.Clone(f.ID)
-		f.ForgetAt = w.o.Known.ForgetAt(f)
-		w.chunk.facts = append(w.chunk.facts, f)
+		w.chunk.facts = append(w.chunk.facts, w.o.Known.Remember(f)...)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/event"
@@ -27,7 +28,8 @@ type Facts struct {
 	hash     func(subject string) []string
 	promises map[string]*policy.StoredClass
 	tiers    map[tier]policy.Period  // of the policy in force
-	facts    map[string][]event.Fact // by subject, in order of time
+	facts    map[string][]event.Fact // by subject or its hash, in order of time
+	hashed   bool                    // there are facts by hash
 	erased   map[string]time.Time    // by hash: until when
 	latest   time.Time               // of erased
 	held     map[string]bool         // by subject
@@ -63,6 +65,7 @@ func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts 
 	}
 	for _, x := range s.Facts {
 		f.facts[x.Subject] = append(f.facts[x.Subject], x)
+		f.hashed = f.hashed || strings.HasPrefix(x.Subject, hashPrefix)
 	}
 	for _, list := range f.facts {
 		slices.SortFunc(list, inOrder)
@@ -120,9 +123,17 @@ func inOrder(a, b event.Fact) int {
 	return cmp.Or(cmp.Compare(a.Action, b.Action), cmp.Compare(a.Tier, b.Tier))
 }
 
-// ForgetAt returns when a fact may be forgotten: when every row that it can end is
-// gone, and neither a topic nor a backup can bring one back.
-func (f *Facts) ForgetAt(x event.Fact) time.Time {
+// hashPrefix begins the subject of a fact that names nobody.
+const hashPrefix = "hash:"
+
+// hashedYears is how long a fact is kept by a hash.
+const hashedYears = 10
+
+// Remember returns what is to be kept of a fact: the fact, until every row is gone that
+// it can end and neither a topic nor a backup can bring one back, and the same by the
+// keyed hash of its subject, for years: somebody may still act on an account that is long
+// gone, and the row would wait for a deletion that nobody tells again.
+func (f *Facts) Remember(x event.Fact) []event.Fact {
 	at := later(x.OccurredAt, x.ReceivedAt)
 	end := at
 	for _, p := range f.promises {
@@ -133,7 +144,27 @@ func (f *Facts) ForgetAt(x event.Fact) time.Time {
 			end = later(end, p.Period.End(at))
 		}
 	}
-	return f.policy.BackupAge.End(f.policy.Everywhere.End(end.Add(f.policy.Grace)))
+	x.ForgetAt = f.policy.BackupAge.End(f.policy.Everywhere.End(end.Add(f.policy.Grace)))
+	all := []event.Fact{x}
+	if hashes := f.hash(x.Subject); len(hashes) > 0 { // under the writing key: every live one is looked for
+		x.Subject, x.ForgetAt = hashPrefix+hashes[0], later(x.ForgetAt, at.AddDate(hashedYears, 0, 0))
+		all = append(all, x)
+	}
+	return all
+}
+
+// of returns the history of a subject.
+func (f *Facts) of(subject string) []event.Fact {
+	list := f.facts[subject]
+	if list != nil || !f.hashed {
+		return list
+	}
+	for _, h := range f.hash(subject) {
+		if list = f.facts[hashPrefix+h]; list != nil {
+			return list
+		}
+	}
+	return nil
 }
 
 // Recorded returns what the row of an audit event records: see the function of that name.

@@ -188,7 +188,7 @@ func account(r *event.Row) string {
 // ones change nothing; a restoration before the period is over clears it; one
 // after it opens another life, and what was kept from the life before stays over.
 func (f *Facts) ends(p *policy.StoredClass, subject string, from time.Time) (end time.Time, ok bool) {
-	for _, x := range f.facts[subject] {
+	for _, x := range f.of(subject) {
 		at := x.OccurredAt.Truncate(time.Second)
 		switch clears := policy.Clears(x.Action, p.Anchor); {
 		case begins(x.Action, p.Anchor) && !ok:
@@ -218,7 +218,7 @@ func (f *Facts) downgraded(p *policy.StoredClass, r *event.Row) (end time.Time, 
 	if p.Downgrade == "" || p.Tier == "without" {
 		return end, false
 	}
-	for _, x := range f.facts[hangsOn(p.Downgrade, r)] {
+	for _, x := range f.of(hangsOn(p.Downgrade, r)) {
 		period, listed := f.tiers[tier{p.Class, x.Tier}]
 		if x.Action != "plan.changed" || !listed || x.OccurredAt.Before(r.RetainedFrom) {
 			continue

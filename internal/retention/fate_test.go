@@ -279,3 +279,30 @@ func TestPlans(t *testing.T) {
 		})
 	}
 }
+
+// A year after an account is gone its name is forgotten, and what somebody does to it
+// then must not wait for its deletion for ever.
+func TestWhatIsForgottenIsKnownByItsHash(t *testing.T) {
+	p := load(t, "infratrace")
+	const class = "support@within-30d-of-account.deleted"
+	deleted := event.Fact{Subject: "user:u", Action: "account.deleted", OccurredAt: hour(0), ReceivedAt: hour(1)}
+	kept := New(p, Source{Promises: p.Stored()}, marked).Remember(deleted)
+	if len(kept) != 2 || kept[0].Subject != "user:u" || kept[1].Subject == "user:u" {
+		t.Fatalf("got %+v, want the fact and the same by a hash", kept)
+	}
+	if named, hashed := kept[0].ForgetAt, kept[1].ForgetAt; named.Before(hour(0).AddDate(0, 0, 30)) || hashed.Before(hour(0).AddDate(10, 0, 0)) {
+		t.Errorf("the name is forgotten at %s and the hash at %s", named, hashed)
+	}
+	late := row(class, "u", hour(0).AddDate(1, 0, 0))
+	later := New(p, Source{Promises: p.Stored(), Facts: kept[1:]}, marked)
+	if fate := later.Fate(late); !fate.Expires.Before(late.OccurredAt) {
+		t.Errorf("got %s, want it over on arrival", fate.Expires)
+	}
+	if fate := later.Fate(row(class, "v", late.OccurredAt)); !fate.Expires.Equal(policy.Sentinel) {
+		t.Errorf("somebody else: got %s", fate.Expires)
+	}
+	back := event.Fact{Subject: "user:u", Action: "account.created", OccurredAt: hour(0).AddDate(0, 11, 0)}
+	if fate := New(p, Source{Promises: p.Stored(), Facts: append(kept[1:], later.Remember(back)[1])}, marked).Fate(late); !fate.Expires.Equal(policy.Sentinel) {
+		t.Errorf("an account of that name since: got %s", fate.Expires)
+	}
+}

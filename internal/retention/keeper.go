@@ -61,8 +61,8 @@ func (k *Keeper) Fate(r *event.Row) Fate { return k.facts.Load().Fate(r) }
 // Strip is that of the facts known now.
 func (k *Keeper) Strip(r *event.Row, people []string) { k.facts.Load().Strip(r, people) }
 
-// ForgetAt is that of the facts known now.
-func (k *Keeper) ForgetAt(x event.Fact) time.Time { return k.facts.Load().ForgetAt(x) }
+// Remember is that of the facts known now.
+func (k *Keeper) Remember(x event.Fact) []event.Fact { return k.facts.Load().Remember(x) }
 
 // Run looks and sweeps until ctx is done. Errors are logged, counted, and tried again.
 func (k *Keeper) Run(ctx context.Context) error {

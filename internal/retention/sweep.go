@@ -24,6 +24,8 @@ type Storage interface {
 	Facts(ctx context.Context) ([]event.Fact, error)
 	Erasures(ctx context.Context) ([]event.Erasure, error)
 	Holds(ctx context.Context) ([]event.Hold, error)
+	// KeepFacts keeps until an instant the facts that would be forgotten before another.
+	KeepFacts(ctx context.Context, before, until time.Time) error
 
 	// BeginSweep takes the next number. A sweep with a lower one moves nothing from then on.
 	BeginSweep(ctx context.Context, full bool) (event.Sweep, error)
@@ -103,6 +105,9 @@ const (
 // ErrOvertaken says that another sweep began meanwhile: that one does the work.
 var ErrOvertaken = errors.New("a later sweep has begun")
 
+// heldFacts is how long before their end facts are kept longer while anything is held.
+const heldFacts = 30 * 24 * time.Hour
+
 // Result is what a sweep did.
 type Result struct {
 	Rows  int // looked at
@@ -121,6 +126,13 @@ func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) 
 	source, err := read(ctx, s.o.Storage)
 	if err != nil {
 		return res, fmt.Errorf("read facts: %w", err)
+	}
+	if slices.ContainsFunc(source.Holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
+		// A held row outlives what ended it, and must find it again when it is released.
+		now := s.o.Now()
+		if err := s.o.Storage.KeepFacts(ctx, now.Add(heldFacts), now.Add(2*heldFacts)); err != nil {
+			return res, fmt.Errorf("keep facts: %w", err)
+		}
 	}
 	facts := New(s.o.Policy, source, s.o.Hash)
 	for i := range source.Erasures {

@@ -71,7 +71,11 @@ func (s *system) hash(subject string) []string {
 // know makes facts of all that was learned and is not forgotten at an instant.
 func (s *system) know(now time.Time) {
 	source := s.source
-	source.Facts = slices.DeleteFunc(slices.Clone(source.Facts), func(f event.Fact) bool { return !f.ForgetAt.After(now) })
+	if !slices.ContainsFunc(source.Holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
+		// As the tables do: nothing is forgotten while anything is held.
+		s.source.Facts = slices.DeleteFunc(slices.Clone(source.Facts), func(f event.Fact) bool { return !f.ForgetAt.After(now) })
+		source.Facts = s.source.Facts
+	}
 	if s.fault.source != nil {
 		source.Promises = append([]policy.StoredClass(nil), source.Promises...)
 		s.fault.source(&source)
@@ -117,8 +121,7 @@ func (s *system) learn(row *event.Row) []event.Fact {
 	for _, f := range said {
 		x := event.Fact{Subject: f.Subject, Action: f.Action, OccurredAt: f.OccurredAt, Tier: f.Tier,
 			Source: row.Source, ID: row.ID, ReceivedAt: row.ReceivedAt}
-		x.ForgetAt = s.facts.ForgetAt(x)
-		facts = append(facts, x)
+		facts = append(facts, s.facts.Remember(x)...)
 	}
 	s.source.Facts = append(s.source.Facts, facts...)
 	return facts

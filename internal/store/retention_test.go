@@ -64,7 +64,33 @@ func TestFactsComeBack(t *testing.T) {
 	}
 }
 
-// ids returns the rows of a kind with their expiry of their own.
+func TestFactsAreKeptLonger(t *testing.T) {
+	s := open(t)
+	soon, far, until := now.AddDate(0, 0, 3), now.AddDate(1, 0, 0), now.AddDate(0, 0, 60)
+	if err := s.WriteFacts(t.Context(), []event.Fact{
+		{Subject: "user:soon", Action: "account.deleted", OccurredAt: now, ReceivedAt: now, ForgetAt: soon},
+		{Subject: "user:far", Action: "account.deleted", OccurredAt: now, ReceivedAt: now, ForgetAt: far},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second finds nothing to do
+		if err := s.KeepFacts(t.Context(), now.AddDate(0, 0, 30), until); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var text string
+	if err := s.conn.QueryRow(t.Context(), `SELECT toString(arraySort(groupArray((subject, n, at)))) FROM (SELECT subject, count() AS n, toUnixTimestamp(max(forget_at)) AS at FROM anchors GROUP BY subject)`).Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("[('user:far',1,%d),('user:soon',2,%d)]", far.Unix(), until.Unix()); text != want {
+		t.Errorf("got %s, want %s", text, want)
+	}
+	if got, err := s.Facts(t.Context()); err != nil || len(got) != 2 {
+		t.Errorf("got %+v, %v: want each once", got, err)
+	}
+}
+
+// overrides returns the rows of a kind with their expiry of their own.
 func overrides(t *testing.T, s *Store, kind event.Kind) map[string]uint32 {
 	t.Helper()
 	rows, err := s.conn.Query(t.Context(), "SELECT id, expires_override FROM "+kind.Table())
