@@ -76,9 +76,8 @@ type world struct {
 type maker struct {
 	*rand.Rand
 	w    *world
-	plan map[string][]change  // of each organization, in order of time
-	gone map[string]time.Time // accounts and workspaces that do not come back
-	busy int                  // so many months of a year have events; those have the same distance
+	plan map[string][]change // of each organization, in order of time
+	busy int                 // so many months of a year have events; those have the same distance
 }
 
 type change struct {
@@ -92,7 +91,7 @@ const day = 24 * time.Hour
 // Facts become known between the third and the twenty-fourth of a month, so that
 // each first is free for a checkpoint.
 func newWorld(seed uint64, accounts, busy int) *world {
-	m := &maker{busy: busy, Rand: rand.New(rand.NewPCG(seed, 5)), w: new(world), plan: make(map[string][]change), gone: make(map[string]time.Time)}
+	m := &maker{busy: busy, Rand: rand.New(rand.NewPCG(seed, 5)), w: new(world), plan: make(map[string][]change)}
 	orgs := max(2, accounts/6)
 	for i := range orgs {
 		m.organization(fmt.Sprintf("org_%d", i), i)
@@ -109,13 +108,6 @@ func newWorld(seed uint64, accounts, busy int) *world {
 			at := time.Date(year, time.February, 29, 3*i, 0, 0, 0, time.UTC)
 			h := m.add(at, event.Kind(i%3), pick(m.Rand, "login", "support.opened", "file.read"))
 			h.actor, h.org = fmt.Sprintf("u_%d", 8*accounts), "org_0" // of one that stays
-		}
-	}
-	for _, h := range m.w.happenings {
-		for _, of := range []*string{&h.person, &h.owner, &h.behalf, &h.workspace} {
-			if at, is := m.gone[*of]; is && h.at.After(at.AddDate(0, 1, 0)) {
-				*of = "" // nothing happens to what is long gone
-			}
 		}
 	}
 	m.w.sort()
@@ -211,8 +203,6 @@ func (m *maker) organization(org string, i int) {
 	d := m.fact(calm(m.instant(begin.AddDate(1, 0, 0), begin.AddDate(6, 0, 0))), "workspace.deleted", "", org, w)
 	if i%2 == 0 {
 		m.fact(calm(d.at.AddDate(0, 0, 20)), "workspace.restored", "", org, w)
-	} else {
-		m.gone[w] = d.at
 	}
 }
 
@@ -233,9 +223,6 @@ func (m *maker) account(user, org string, i int) {
 	leaves := calm(m.instant(joins.AddDate(0, 3, 0), end().AddDate(0, -3, 0)))
 	m.fact(joins, "account.created", user, org, "")
 	stops := leaves
-	if i%8 == 0 || i%8 == 1 || i%8 == 6 {
-		m.gone[user] = leaves
-	}
 	switch i % 8 {
 	case 0: // asks, and the account goes two days later
 		m.fact(leaves, "account.deletion_requested", user, org, "")
@@ -264,7 +251,7 @@ func (m *maker) account(user, org string, i int) {
 		m.w.requests = append(m.w.requests, request{id: "erase-" + user, at: leaves, erase: true, subjects: []string{"user:" + user}})
 		stops = end()
 	case 6: // is held across an erasure and a deletion, and released
-		m.w.requests = append(m.w.requests, request{id: "hold-" + user, at: calm(leaves.Add(-40 * day)), until: calm(leaves.AddDate(0, 2, 0)), subjects: []string{"user:" + user}})
+		m.w.requests = append(m.w.requests, request{id: "hold-" + user, at: calm(leaves.Add(-40 * day)), until: calm(leaves.AddDate(1, 0, 0)), subjects: []string{"user:" + user}})
 		if i%16 == 6 {
 			m.w.requests = append(m.w.requests, request{id: "erase-" + user, at: leaves, erase: true, subjects: []string{"user:" + user}})
 		}
