@@ -104,12 +104,7 @@ func (f *Facts) Fate(r *event.Row) Fate {
 	if end, ok := f.downgraded(p, r); ok {
 		sooner(end, ByPlan)
 	}
-	var space [16]string
-	keys := places(space[:0], r)
-	if !shared || !p.Erasable { // else its people were looked at
-		keys = append(keys, r.SubjectKeys...)
-	}
-	if f.isErased(r, keys) {
+	if f.mayBeErased(r) && f.isErased(r, erasable(r, shared && p.Erasable)) {
 		switch {
 		case p.Erasable:
 			fate.Erased = true
@@ -215,7 +210,7 @@ func begins(action, anchor string) bool {
 // downgraded returns when a row ends under the shortest plan that came after it. A
 // longer one gives nothing back.
 func (f *Facts) downgraded(p *policy.StoredClass, r *event.Row) (end time.Time, ok bool) {
-	if p.Downgrade == "" || p.Tier == "without" {
+	if p.Downgrade == "" || p.Tier == "without" || len(f.facts) == 0 {
 		return end, false
 	}
 	for _, x := range f.of(hangsOn(p.Downgrade, r)) {
@@ -245,11 +240,20 @@ func hangsOn(key string, r *event.Row) string {
 	return account(r)
 }
 
+// mayBeErased is false for almost all events on arrival: no hash is computed for them.
+func (f *Facts) mayBeErased(r *event.Row) bool { return !r.OccurredAt.After(f.latest) }
+
+// erasable are the keys by which a row is erased as a whole; the people of a shared row
+// leave it one by one.
+func erasable(r *event.Row, shared bool) []string {
+	if shared {
+		return places(nil, r)
+	}
+	return Keys(nil, r)
+}
+
 // isErased reports whether one of the keys, which are the row's, was erased since.
 func (f *Facts) isErased(r *event.Row, keys []string) bool {
-	if r.OccurredAt.After(f.latest) {
-		return false // almost all events on arrival: no hash is computed for them
-	}
 	for _, k := range keys {
 		for _, h := range f.hash(k) {
 			if until, ok := f.erased[h]; ok && !r.OccurredAt.After(until) {

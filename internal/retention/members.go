@@ -31,7 +31,7 @@ func isAccount(key string) bool { return strings.HasPrefix(key, "user:") }
 // row ends with the last of its accounts.
 func (f *Facts) members(p *policy.StoredClass, r *event.Row, least time.Time, fate *Fate) {
 	var erased []string
-	if p.Erasable {
+	if p.Erasable && f.mayBeErased(r) {
 		for _, k := range r.SubjectKeys {
 			if f.isErased(r, []string{k}) {
 				erased = append(erased, k)
