@@ -25,12 +25,17 @@ const (
 	chain    = 0x91 // several methods, one on top of the other
 	delta    = 0x92
 	t64      = 0x93
+
+	lastMethod = 0x9f // and more than there are
 )
 
 // frameAt returns the length of the frame that data begins with, if it does: its
 // checksum tells it from any other bytes.
 func frameAt(data []byte) (size int, ok bool) {
 	if len(data) < checksum+header {
+		return 0, false
+	}
+	if m := data[checksum]; m != none && (m < packLZ4 || m > lastMethod) { // saves most checksums
 		return 0, false
 	}
 	packed := binary.LittleEndian.Uint32(data[checksum+1:])

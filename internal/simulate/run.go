@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/bytesearch"
-	"github.com/lethe-audit/lethe/internal/event"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -125,17 +124,15 @@ func (s *simulation) left(ctx context.Context, at time.Time) (map[*wet][]*watche
 			continue
 		}
 		left[p] = rows
-		for _, kind := range event.Kinds {
-			if err := p.conn.Exec(ctx, nudge+kind.Table()); err != nil {
-				return nil, fmt.Errorf("nudge: %w", err)
-			}
+		if err := p.nudge(ctx); err != nil {
+			return nil, err
 		}
 	}
 	return left, nil
 }
 
 const (
-	sampled     = 60              // rows whose bytes are looked for
+	sampled     = 25              // rows whose bytes are looked for
 	removeAfter = 2 * time.Minute // of real time, for the parts that were replaced
 )
 
@@ -143,11 +140,11 @@ const (
 // policy some that are gone, in parts of any state, and some that must be there. People
 // who are gone from rows that stay are looked for like rows.
 func (s *simulation) bytes(ctx context.Context) error {
-	for _, p := range s.policies {
-		at := p.now.Add(grace + time.Hour)
-		if err := s.engine.set(at); err != nil {
-			return err
-		}
+	at := s.policies[0].now.Add(grace + time.Hour)
+	if err := s.engine.set(at); err != nil {
+		return err
+	}
+	return s.each(ctx, func(ctx context.Context, p *wet) error {
 		var gone, kept, left, stay []string
 		for i := range p.rows {
 			w := p.rows[(i*7919)%len(p.rows)]
@@ -175,20 +172,24 @@ func (s *simulation) bytes(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", p.policy.Name, err)
 		}
 		p.tally.people = len(left)
-	}
-	return nil
+		return nil
+	})
 }
 
-// search waits until none of the rows that are gone is found in the policy's tables.
+// search waits until none of the rows that are gone is found in the tables of events.
+// What a fact came from is named in anchors for as long as the fact is kept.
 func (p *wet) search(ctx context.Context, gone, kept []string) error {
 	if len(gone) == 0 || len(kept) == 0 {
 		return errors.New("search bytes: nothing to look for")
 	}
 	var dirs []string
-	if err := p.conn.QueryRow(ctx, "SELECT arrayFlatten(groupArray(data_paths)) FROM system.tables WHERE database = currentDatabase()").Scan(&dirs); err != nil {
+	if err := p.conn.QueryRow(ctx, "SELECT arrayFlatten(groupArray(data_paths)) FROM system.tables WHERE database = currentDatabase() AND endsWith(name, '_events')").Scan(&dirs); err != nil {
 		return fmt.Errorf("search bytes: %w", err)
 	}
 	for began := time.Now(); ; time.Sleep(time.Second) {
+		if err := p.nudge(ctx); err != nil { // the same scheduler removes parts that were replaced
+			return err
+		}
 		left, there := 0, make(map[string]bool)
 		for _, dir := range dirs {
 			got, err := bytesearch.Search(dir, append(gone, kept...)...)

@@ -254,6 +254,16 @@ func (r *wet) read(ctx context.Context, facts *retention.Facts) (map[int64]*even
 	}
 }
 
+// nudge wakes the schedulers of the policy's tables.
+func (r *wet) nudge(ctx context.Context) error {
+	for _, kind := range event.Kinds {
+		if err := r.conn.Exec(ctx, nudge+kind.Table()); err != nil {
+			return fmt.Errorf("nudge: %w", err)
+		}
+	}
+	return nil
+}
+
 // overdue returns the rows on disk whose promise ended by an instant, or ended for one
 // whom they name: their grace has begun.
 func (r *wet) overdue(ctx context.Context, at time.Time) ([]*watched, error) {
