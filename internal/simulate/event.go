@@ -45,6 +45,7 @@ func (h *happening) event() *event.Event {
 		set(event.TargetType, "user")
 		set(event.TargetID, h.person)
 	}
+	e.Set(event.Metadata, "")
 	for i, p := range h.people() {
 		e.Metadata = append(e.Metadata, event.Pair{Key: fmt.Sprintf("person %d", i), Value: markOf(h.number, p)})
 	}
