@@ -46,7 +46,7 @@ func dryRun(name string, w *world, f fault) (*tally, error) {
 				r.look(s, o, t, seg, at)
 			}
 		}
-		if f.name != "" && t.early+t.late > 0 {
+		if f.name != "" && (f.late && t.late > 0 || !f.late && t.early > 0) {
 			break // seen
 		}
 	}
@@ -88,19 +88,22 @@ func (r *dryRow) look(s *system, o *oracle, t *tally, seg *segment, midnights []
 	var fate retention.Fate
 	var expires time.Time
 	if r.row != nil {
-		fate = s.facts.Fate(r.row)
+		fate = s.fate(r.row)
 		expires = s.expires(r.row, fate.Override)
 	}
 	for _, at := range b.instants(seg, midnights) {
 		if r.arrives.After(at) {
 			continue
 		}
-		var seen sight
+		seen := r.unseen()
 		if r.gone = r.gone || !at.Before(expires); !r.gone {
-			seen = sight{fate.Visible(at, false), fate.Visible(at, true), true, true}
+			if s.strip(r.row, fate, at) {
+				fate = s.fate(r.row)
+				expires = s.expires(r.row, fate.Override)
+			}
+			seen.see(r.watched, r.row, fate, at, true)
 		}
-		v := r.judge(b, at)
-		t.compare(r.watched, at, v, seen, true)
+		v := t.judge(r.watched, b, at, seen, true)
 		if r.done = v.bytes == mustNot && r.gone; r.done {
 			return
 		}

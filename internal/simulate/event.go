@@ -10,6 +10,9 @@ import (
 // idOf is found again in the bytes on disk.
 func idOf(number int64) string { return fmt.Sprintf("simulated-%08d-row", number) }
 
+// markOf is found in the bytes on disk where a row still says who somebody was.
+func markOf(number int64, person string) string { return person + " in " + idOf(number) }
+
 // event makes what the service publishes.
 func (h *happening) event() *event.Event {
 	e := new(event.Event)
@@ -41,6 +44,10 @@ func (h *happening) event() *event.Event {
 	if h.person != "" {
 		set(event.TargetType, "user")
 		set(event.TargetID, h.person)
+	}
+	e.Set(event.Metadata, "")
+	for i, p := range h.people() {
+		e.Metadata = append(e.Metadata, event.Pair{Key: fmt.Sprintf("person %d", i), Value: markOf(h.number, p)})
 	}
 	if h.traced {
 		set(event.ClientAddress, "203.0.113.7")

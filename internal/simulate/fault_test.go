@@ -61,74 +61,73 @@ func TestFaults(t *testing.T) {
 	for _, c := range []struct {
 		fault
 		policies []string
-		late     bool // else early
 	}{
-		{fault{name: "a month more", ttl: longer(1)}, policies, true},
-		{fault{name: "a month less", ttl: longer(-1)}, policies, false},
-		{fault{name: "the day is not cut to the end of the month", ttl: func(p policy.Period, from time.Time) time.Time {
+		{fault{name: "a month more", late: true, ttl: longer(1)}, policies},
+		{fault{name: "a month less", ttl: longer(-1)}, policies},
+		{fault{name: "the day is not cut to the end of the month", late: true, ttl: func(p policy.Period, from time.Time) time.Time {
 			if p.Months > 0 && !p.Sentinel {
 				return from.AddDate(0, p.Months, p.Days)
 			}
 			return p.End(from)
-		}}, []string{"bstrapr"}, true},
+		}}, []string{"bstrapr"}},
 		{fault{name: "days are read as hours", ttl: func(p policy.Period, from time.Time) time.Time {
 			if p.Days > 0 {
 				return from.Add(time.Duration(p.Days) * time.Hour)
 			}
 			return p.End(from)
-		}}, []string{"infratrace", "daestro", "abstra", "itskode"}, false},
-		{fault{name: "days never end", ttl: func(p policy.Period, from time.Time) time.Time {
+		}}, []string{"infratrace", "daestro", "abstra", "itskode"}},
+		{fault{name: "days never end", late: true, ttl: func(p policy.Period, from time.Time) time.Time {
 			if p.Days > 0 {
 				return policy.Sentinel
 			}
 			return p.End(from)
-		}}, []string{"infratrace", "daestro", "abstra", "itskode"}, true},
-		{fault{name: "the account's end is ignored", source: without("account.deleted", "account.deletion_requested")},
-			[]string{"bstrapr", "infratrace", "daestro", "abstra"}, true},
-		{fault{name: "the workspace's end is ignored", source: without("workspace.deleted")}, []string{"bstrapr", "abstra", "itskode"}, true},
-		{fault{name: "the account's return is lost", source: without("account.restored")}, []string{"bstrapr", "infratrace", "daestro", "abstra"}, false},
-		{fault{name: "the workspace's return is lost", source: without("workspace.restored")}, []string{"bstrapr", "abstra", "itskode"}, false},
-		{fault{name: "facts count from their arrival", source: func(s *retention.Source) {
+		}}, []string{"infratrace", "daestro", "abstra", "itskode"}},
+		{fault{name: "the account's end is ignored", late: true, source: without("account.deleted", "account.deletion_requested")},
+			[]string{"bstrapr", "infratrace", "daestro", "abstra"}},
+		{fault{name: "the workspace's end is ignored", late: true, source: without("workspace.deleted")}, []string{"bstrapr", "abstra", "itskode"}},
+		{fault{name: "the account's return is lost", source: without("account.restored")}, []string{"bstrapr", "infratrace", "daestro", "abstra"}},
+		{fault{name: "the workspace's return is lost", source: without("workspace.restored")}, []string{"bstrapr", "abstra", "itskode"}},
+		{fault{name: "facts count from their arrival", late: true, source: func(s *retention.Source) {
 			s.Facts = slices.Clone(s.Facts)
 			for i := range s.Facts {
 				s.Facts[i].OccurredAt = s.Facts[i].ReceivedAt
 			}
-		}}, []string{"bstrapr", "infratrace", "daestro", "abstra"}, true},
-		{fault{name: "within is taken for keep", source: each(func(c *policy.StoredClass) { c.Within = false })}, []string{"infratrace", "daestro"}, true},
-		{fault{name: "keep is taken for within", source: each(func(c *policy.StoredClass) { c.Within = c.Anchor != "" })}, []string{"bstrapr", "abstra", "itskode"}, false},
-		{fault{name: "the grace is doubled", grace: grace}, []string{"infratrace", "daestro"}, false},
-		{fault{name: "there is no grace", grace: -grace - time.Second}, []string{"infratrace", "daestro"}, true},
-		{fault{name: "an anchored row never ends", source: each(func(c *policy.StoredClass) {
+		}}, []string{"bstrapr", "infratrace", "daestro", "abstra"}},
+		{fault{name: "within is taken for keep", late: true, source: each(func(c *policy.StoredClass) { c.Within = false })}, []string{"infratrace", "daestro"}},
+		{fault{name: "keep is taken for within", source: each(func(c *policy.StoredClass) { c.Within = c.Anchor != "" })}, []string{"bstrapr", "abstra", "itskode"}},
+		{fault{name: "the grace is doubled", grace: grace}, []string{"infratrace", "daestro"}},
+		{fault{name: "there is no grace", late: true, grace: -grace - time.Second}, []string{"infratrace", "daestro"}},
+		{fault{name: "an anchored row never ends", late: true, source: each(func(c *policy.StoredClass) {
 			if c.Anchor != "" {
 				c.After = policy.Period{Sentinel: true}
 			}
-		})}, policies, true},
-		{fault{name: "the statute is ignored", source: each(func(c *policy.StoredClass) { c.AtLeast = policy.Period{} })}, []string{"infratrace"}, false},
+		})}, policies},
+		{fault{name: "the statute is ignored", source: each(func(c *policy.StoredClass) { c.AtLeast = policy.Period{} })}, []string{"infratrace"}},
 		{fault{name: "an erasure takes what the law keeps", source: each(func(c *policy.StoredClass) { c.Erasable = true })},
-			[]string{"bstrapr", "infratrace", "abstra", "itskode"}, false},
-		{fault{name: "erasures are ignored", source: func(s *retention.Source) { s.Erasures = nil }}, policies, true},
+			[]string{"bstrapr", "infratrace", "abstra", "itskode"}},
+		{fault{name: "erasures are ignored", late: true, source: func(s *retention.Source) { s.Erasures = nil }}, policies},
 		{fault{name: "an erasure goes on", source: func(s *retention.Source) {
 			for i := range s.Erasures {
 				s.Erasures[i].Until = policy.Sentinel
 			}
-		}}, policies, false},
-		{fault{name: "holds are ignored", source: func(s *retention.Source) { s.Holds = nil }}, policies, false},
-		{fault{name: "releases are ignored", source: func(s *retention.Source) {
+		}}, policies},
+		{fault{name: "holds are ignored", source: func(s *retention.Source) { s.Holds = nil }}, policies},
+		{fault{name: "releases are ignored", late: true, source: func(s *retention.Source) {
 			for i := range s.Holds {
 				s.Holds[i].ReleasedAt = time.Time{}
 			}
-		}}, policies, true},
+		}}, policies},
 		{fault{name: "the tier is wrong", event: func(e *event.Event) {
 			if e.Text[event.PlanTier] == "enterprise" {
 				e.Set(event.PlanTier, "pro")
 			}
-		}}, []string{"daestro", "itskode"}, false},
-		{fault{name: "an unknown tier is guessed", event: func(e *event.Event) {
+		}}, []string{"daestro", "itskode"}},
+		{fault{name: "an unknown tier is guessed", late: true, event: func(e *event.Event) {
 			if e.Text[event.PlanTier] == "gold" {
 				e.Set(event.PlanTier, "pro")
 			}
-		}}, []string{"daestro", "itskode"}, true},
-		{fault{name: "a smaller plan is ignored", source: without("plan.changed")}, []string{"daestro", "itskode"}, true},
+		}}, []string{"daestro", "itskode"}},
+		{fault{name: "a smaller plan is ignored", late: true, source: without("plan.changed")}, []string{"daestro", "itskode"}},
 		{fault{name: "a larger plan counts as well", source: func(s *retention.Source) {
 			s.Facts = slices.Clone(s.Facts)
 			for i := range s.Facts {
@@ -136,8 +135,17 @@ func TestFaults(t *testing.T) {
 					s.Facts[i].Tier = "free"
 				}
 			}
-		}}, []string{"daestro", "itskode"}, false},
-		{fault{name: "the category is lost", event: func(e *event.Event) { e.Text[event.DataCategory] = "" }}, []string{"daestro", "abstra", "itskode"}, true},
+		}}, []string{"daestro", "itskode"}},
+		{fault{name: "a shared row goes with the first of its people", source: func(s *retention.Source) {
+			s.Promises = slices.DeleteFunc(s.Promises, func(c policy.StoredClass) bool { return event.Original(c.Key) != c.Key })
+		}}, []string{"infratrace"}},
+		{fault{name: "the identity stays in a shared row", late: true, fate: func(f *retention.Fate) { f.Leaving = nil }}, []string{"infratrace"}},
+		{fault{name: "an identity goes at once", fate: func(f *retention.Fate) {
+			for i := range f.Leaving {
+				f.Leaving[i].At = begin
+			}
+		}}, []string{"infratrace"}},
+		{fault{name: "the category is lost", late: true, event: func(e *event.Event) { e.Text[event.DataCategory] = "" }}, []string{"daestro", "abstra", "itskode"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

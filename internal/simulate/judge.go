@@ -3,7 +3,11 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/retention"
 )
 
 // segment is a time in which nothing new becomes known: the facts arrive at its
@@ -60,9 +64,40 @@ func (s *segment) midnights() []time.Time {
 	return append(at, s.to.Add(-time.Second))
 }
 
-// sight is what was seen of one row at one instant: by readers, by the expiry
-// that it carries, and on disk.
-type sight struct{ reader, officer, unexpired, bytes bool }
+// sight is what was seen of one event, or of one person in it, at one instant: by
+// readers, by the expiry that its rows carry, and on disk.
+type sight struct {
+	reader, officer, unexpired, bytes bool
+
+	twice   bool    // more than one row of it can be read
+	members []sight // of each of the row's members
+}
+
+func (w *watched) unseen() sight { return sight{members: make([]sight, len(w.members))} }
+
+// see adds one row on disk, that has or has not expired at an instant.
+func (s *sight) see(w *watched, row *event.Row, f retention.Fate, at time.Time, unexpired bool) {
+	s.bytes, s.unexpired = true, s.unexpired || unexpired
+	var reader, officer *event.Row
+	if unexpired {
+		reader, officer = shown(row, f, at, false), shown(row, f, at, true)
+	}
+	s.twice = s.twice || s.officer && officer != nil
+	s.reader, s.officer = s.reader || reader != nil, s.officer || officer != nil
+	for i, m := range w.members {
+		p, of := &s.members[i], m.people[0]
+		p.bytes = p.bytes || names(row, of)
+		p.reader, p.officer = p.reader || names(reader, of), p.officer || names(officer, of)
+		p.unexpired = p.officer
+	}
+}
+
+// names reports whether a row says of a person who that is.
+func names(r *event.Row, person string) bool {
+	return r != nil && (slices.Contains(r.SubjectKeys, "user:"+person) || slices.Contains(r.Owners, person) ||
+		r.Text[event.TUserID] == person || r.Text[event.TOnBehalfOf] == person || r.Text[event.TTargetID] == person ||
+		slices.ContainsFunc(r.Metadata, func(p event.Pair) bool { return strings.HasPrefix(p.Value, person+" ") }))
+}
 
 // tally is what a run has found.
 type tally struct {
@@ -74,15 +109,33 @@ type tally struct {
 	examples []string
 
 	checkpoints int
-	searched    int           // rows that are gone, and were looked for in the bytes on disk
+	searched    int           // that are gone, and were looked for in the bytes on disk
+	people      int           // of them people who left rows that stay; the others are rows
 	maxLate     time.Duration // from the end of a promise to the last byte, by the engine's clock
 }
 
 const maxExamples = 5
 
-// compare holds what was seen against the verdict. Bytes are compared where said:
-// between two checkpoints an engine may still be about to remove them.
-func (t *tally) compare(w *watched, now time.Time, v verdict, s sight, bytes bool) {
+// judge holds what was seen of a row and its members against the verdicts, of which it
+// returns the row's. Bytes are compared where said: between two checkpoints an engine may
+// still be about to remove them.
+func (t *tally) judge(w *watched, b bounds, now time.Time, s sight, bytes bool) verdict {
+	v := w.judge(b, now)
+	if v != (verdict{}) && now.Equal(now.Truncate(day)) {
+		t.rowDays++
+	}
+	t.compare(w, "the row", now, v, s, bytes)
+	if s.twice {
+		t.late++
+		t.example(w, now, "late: the row is there twice")
+	}
+	for i, m := range w.members {
+		t.compare(m, m.people[0]+" in the row", now, m.judge(b.members[i], now), s.members[i], bytes)
+	}
+	return v
+}
+
+func (t *tally) compare(w *watched, who string, now time.Time, v verdict, s sight, bytes bool) {
 	check := func(what string, c claim, got bool) {
 		switch {
 		case c == must && !got:
@@ -93,14 +146,11 @@ func (t *tally) compare(w *watched, now time.Time, v verdict, s sight, bytes boo
 			t.example(w, now, "late: "+what+" is still there")
 		}
 	}
-	check("the row for investigators", v.reader, s.reader)
-	check("the row for officers", v.officer, s.officer)
-	check("its expiry", v.officer, s.unexpired)
+	check(who+" for investigators", v.reader, s.reader)
+	check(who+" for officers", v.officer, s.officer)
+	check("the expiry of "+who, v.officer, s.unexpired)
 	if bytes || v.bytes == must {
-		check("its bytes", v.bytes, s.bytes)
-	}
-	if v != (verdict{}) && now.Equal(now.Truncate(day)) {
-		t.rowDays++
+		check("the bytes of "+who, v.bytes, s.bytes)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -55,6 +56,10 @@ type watched struct {
 	lost   bool      // at some instant its bytes could have gone
 
 	people, subjects []string
+
+	// members are those whose identity goes from the row while it stays: for each the
+	// row as it would be if it were theirs alone, since so long it may name them.
+	members []*watched
 }
 
 func (o *oracle) watch(h *happening) *watched {
@@ -64,6 +69,13 @@ func (o *oracle) watch(h *happening) *watched {
 		w.from = h.arrives
 	}
 	w.lost = !w.stored
+	if w.shared && len(w.people) > 1 {
+		for _, p := range w.people {
+			alone := *w
+			alone.people = []string{p}
+			w.members = append(w.members, &alone)
+		}
+	}
 	return w
 }
 
@@ -72,16 +84,50 @@ var forever = time.Date(2105, time.December, 31, 0, 0, 0, 0, time.UTC)
 // bounds are the instants at which a row's state changes, by all that is known.
 type bounds struct {
 	hidden time.Time // from then on for officers only
+	open   time.Time // from then on it may be for officers only
 	kept   time.Time // until then the bytes are there
 	ends   time.Time // from then on for nobody
 	over   time.Time // by then the bytes are gone
 	held   bool
 	erased bool
+
+	members []bounds // of the identity of each of the row's members
 }
 
-// bounds works out the promise of a row with all that the oracle has learned.
-func (o *oracle) bounds(w *watched, now time.Time) bounds {
-	b := bounds{hidden: forever, kept: forever, ends: forever, over: forever}
+// bounds works out the promise of a row with all that the oracle has learned. The rest
+// of a shared row is for everybody while one of its members is.
+func (o *oracle) bounds(w *watched, now time.Time) (b bounds) {
+	if w.members == nil {
+		return o.alone(w, now)
+	}
+	b.open, b.erased = forever, true
+	for _, m := range w.members {
+		one := o.alone(m, now)
+		b.members = append(b.members, one)
+		b.hidden, b.kept = later(b.hidden, earlier(one.hidden, one.ends)), later(b.kept, one.kept)
+		b.ends, b.over = later(b.ends, one.ends), later(b.over, one.over)
+		b.held, b.erased = one.held, b.erased && one.erased // a hold is on all of the row
+	}
+	for _, r := range o.requests {
+		if w.law && r.erase && touches(r, w) && !w.at.After(r.at) {
+			b.doubt(r.at, later(w.atLeast.after(w.from), r.at))
+			for i := range b.members {
+				b.members[i].doubt(b.open, b.kept)
+			}
+		}
+	}
+	return b
+}
+
+// doubt leaves it open whether a row of several, kept of an erased one for the law's
+// sake, is for the others: it may be for officers only, and go with the law.
+func (b *bounds) doubt(from, least time.Time) {
+	b.open, b.kept = earlier(b.open, from), earlier(b.kept, least)
+}
+
+// alone is for a row as if it were one person's.
+func (o *oracle) alone(w *watched, now time.Time) bounds {
+	b := bounds{hidden: forever, open: forever, kept: forever, ends: forever, over: forever}
 	if w.keep.is() {
 		b.kept = w.keep.after(w.from)
 		b.ends, b.over = b.kept, b.kept.Add(grace)
@@ -114,7 +160,7 @@ func (o *oracle) bounds(w *watched, now time.Time) bounds {
 			b.held = true
 		case !r.erase:
 			released = later(released, r.until)
-		case w.at.After(r.at): // it is about somebody new
+		case w.at.After(r.at), w.others(r): // it is about somebody new, or another one
 		case !w.law:
 			b.erased = true
 			b.kept, b.ends = earlier(b.kept, r.at), earlier(b.ends, r.at)
@@ -135,7 +181,11 @@ func (o *oracle) bounds(w *watched, now time.Time) bounds {
 // segment's own instants, in order.
 func (b bounds) instants(seg *segment, at []time.Time) []time.Time {
 	at = slices.Clone(at)
-	for _, edge := range []time.Time{b.hidden, b.kept, b.ends, b.over} {
+	edges := []time.Time{b.hidden, b.kept, b.ends, b.over}
+	for _, m := range b.members {
+		edges = append(edges, m.hidden, m.kept, m.ends, m.over)
+	}
+	for _, edge := range edges {
 		for _, t := range []time.Time{edge.Add(-time.Second), edge} {
 			if t.After(seg.from) && t.Before(seg.to) {
 				at = append(at, t)
@@ -151,7 +201,7 @@ func (w *watched) judge(b bounds, now time.Time) verdict {
 	if !w.stored {
 		return verdict{mustNot, mustNot, mustNot}
 	}
-	v := verdict{reader: between(now, earlier(b.kept, b.ends), b.ends), officer: between(now, b.kept, b.ends), bytes: between(now, b.kept, b.over)}
+	v := verdict{reader: between(now, earlier(earlier(b.open, b.kept), b.ends), b.ends), officer: between(now, b.kept, b.ends), bytes: between(now, b.kept, b.over)}
 	if !now.Before(b.hidden) {
 		v.reader = mustNot
 	}
@@ -233,6 +283,14 @@ func (o *oracle) story(w *watched, subject string) (began, end time.Time, ok boo
 
 func touches(r request, w *watched) bool {
 	return slices.ContainsFunc(w.subjects, func(s string) bool { return slices.Contains(r.subjects, s) })
+}
+
+// others reports whether a request names only people whose the row is not.
+func (w *watched) others(r request) bool {
+	return !slices.ContainsFunc(w.subjects, func(s string) bool {
+		person, is := strings.CutPrefix(s, "user:")
+		return slices.Contains(r.subjects, s) && (!is || slices.Contains(w.people, person))
+	})
 }
 
 func earlier(a, b time.Time) time.Time {

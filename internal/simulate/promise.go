@@ -34,6 +34,7 @@ type promise struct {
 	within  bool   // after is by when all must be gone, and not until when it is kept
 	atLeast span   // a law wants it so long, from the event on
 	law     bool   // a law wants it: an erasure does not take it
+	shared  bool   // of several people the identity of each goes when it must, and the rest with the last of them
 }
 
 // topic is what an event is, in the words of the policies.
@@ -116,7 +117,7 @@ func infratrace(h *happening) (promise, bool) {
 	if topic == "consultation" {
 		return promise{keep: span{years: 2}}, true
 	}
-	p := promise{anchor: "account.deleted", after: span{days: 30}, within: true}
+	p := promise{anchor: "account.deleted", after: span{days: 30}, within: true, shared: true}
 	if topic == "billing" {
 		p.atLeast, p.law = span{years: 7}, true
 	}

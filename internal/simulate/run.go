@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/bytesearch"
@@ -136,14 +137,15 @@ const (
 )
 
 // bytes looks for rows on disk through compression, when all is over: of each
-// policy some that are gone, in parts of any state, and some that must be there.
+// policy some that are gone, in parts of any state, and some that must be there. People
+// who are gone from rows that stay are looked for like rows.
 func (s *simulation) bytes(ctx context.Context) error {
 	at := s.policies[0].now.Add(grace + time.Hour)
 	if err := s.engine.set(at); err != nil {
 		return err
 	}
 	return s.each(ctx, func(ctx context.Context, p *wet) error {
-		var gone, kept []string
+		var gone, kept, left, stay []string
 		for i := range p.rows {
 			w := p.rows[(i*7919)%len(p.rows)]
 			b := p.oracle.bounds(w, at)
@@ -153,10 +155,23 @@ func (s *simulation) bytes(ctx context.Context) error {
 			case w.stored && !w.lost && at.Before(b.kept) && len(kept) < sampled:
 				kept = append(kept, idOf(w.number))
 			}
+			whole := !slices.ContainsFunc(w.members, func(m *watched) bool { return m.lost })
+			for i, m := range w.members {
+				switch mark := markOf(w.number, m.people[0]); {
+				case !b.held && b.members[i].over.Before(p.now) && at.Before(b.kept) && len(left) < sampled:
+					left = append(left, mark)
+				case whole && at.Before(b.members[i].kept) && len(stay) < sampled:
+					stay = append(stay, mark)
+				}
+			}
 		}
-		if err := p.search(ctx, gone, kept); err != nil {
+		if shared := slices.ContainsFunc(p.rows, func(w *watched) bool { return w.members != nil }); shared && (len(left) == 0 || len(stay) == 0) {
+			return fmt.Errorf("%s: search bytes: no people to look for", p.policy.Name)
+		}
+		if err := p.search(ctx, append(gone, left...), append(kept, stay...)); err != nil {
 			return fmt.Errorf("%s: %w", p.policy.Name, err)
 		}
+		p.tally.people = len(left)
 		return nil
 	})
 }
@@ -199,7 +214,7 @@ func (p *wet) search(ctx context.Context, gone, kept []string) error {
 		}
 		if p.tally.searched = len(gone); left > 0 {
 			p.tally.late += left
-			p.tally.examples = append(p.tally.examples, fmt.Sprintf("late: %d of %d rows that are gone are still in files", left, len(gone)))
+			p.tally.examples = append(p.tally.examples, fmt.Sprintf("late: %d of %d that are gone are still in files", left, len(gone)))
 		}
 		return nil
 	}

@@ -19,9 +19,11 @@ import (
 // out. The oracle must see each.
 type fault struct {
 	name   string
+	late   bool // it shows as a late survival, else as an early loss
 	event  func(*event.Event)
 	source func(*retention.Source)                         // all that the system knows, each time it has learned
 	grace  time.Duration                                   // so much more of it
+	fate   func(*retention.Fate)                           // each, once decided
 	ttl    func(p policy.Period, from time.Time) time.Time // in place of policy.Period.End
 }
 
@@ -105,12 +107,48 @@ func (s *system) row(h *happening) (*event.Row, error) {
 	return row, nil
 }
 
-// arrives gives a row the expiry that the facts say, and reports whether it is
-// stored at all: what is over on arrival is not.
+// arrives gives a row the expiry that the facts say, without those who must be gone
+// from it, and reports whether it is stored at all: what is over on arrival is not.
 func (s *system) arrives(row *event.Row) bool {
-	fate := s.facts.Fate(row)
+	fate := s.fate(row)
+	if s.strip(row, fate, row.ReceivedAt) {
+		fate = s.fate(row)
+	}
 	row.ExpiresOverride = fate.Override
 	return fate.Expires.After(row.ReceivedAt)
+}
+
+func (s *system) fate(row *event.Row) retention.Fate {
+	f := s.facts.Fate(row)
+	if s.fault.fate != nil {
+		s.fault.fate(&f)
+	}
+	return f
+}
+
+// strip takes those out of a row whose identity has to be gone at an instant, as the
+// ingester and the sweep do, and reports whether there are any.
+func (s *system) strip(row *event.Row, f retention.Fate, at time.Time) bool {
+	people := f.Without(at, true)
+	if len(people) > 0 {
+		s.facts.Strip(row, people)
+	}
+	return len(people) > 0
+}
+
+// shown returns a row as a reader sees it at an instant; nil: not at all.
+func shown(row *event.Row, f retention.Fate, at time.Time, officer bool) *event.Row {
+	if !f.Visible(at, officer) {
+		return nil
+	}
+	people := f.Without(at, officer)
+	if len(people) == 0 {
+		return row
+	}
+	seen := *row
+	seen.SubjectKeys, seen.Owners, seen.Metadata = slices.Clone(row.SubjectKeys), slices.Clone(row.Owners), slices.Clone(row.Metadata)
+	retention.Strip(&seen, people)
+	return &seen
 }
 
 // learn takes the facts in a row. It asks before the row is known to be over on

@@ -150,7 +150,7 @@ func (r *wet) look(ctx context.Context, seg *segment) error {
 	if err != nil {
 		return err
 	}
-	var read map[int64]bool
+	var read map[int64]*event.Row
 	if seg.checkpoint {
 		if read, err = r.read(ctx, facts); err != nil {
 			return err
@@ -158,37 +158,40 @@ func (r *wet) look(ctx context.Context, seg *segment) error {
 	}
 	for _, w := range r.rows {
 		b := r.oracle.bounds(w, seg.from)
-		f := there[w.number]
-		var fate retention.Fate
-		if f != nil {
-			fate = facts.Fate(&f.row)
+		found := there[w.number]
+		fates := make([]retention.Fate, len(found))
+		for i, f := range found {
+			fates[i] = facts.Fate(&f.row)
 		}
 		for _, at := range b.instants(seg, midnights) {
 			if w.arrives.After(at) {
 				continue
 			}
-			var seen sight
-			if f != nil {
-				i, _ := slices.BinarySearchFunc(all, at, time.Time.Compare)
-				seen.bytes, seen.unexpired = true, i < f.unexpired
-				seen.reader, seen.officer = seen.unexpired && fate.Visible(at, false), seen.unexpired && fate.Visible(at, true)
+			seen := w.unseen()
+			i, _ := slices.BinarySearchFunc(all, at, time.Time.Compare)
+			for j, f := range found {
+				seen.see(w, &f.row, fates[j], at, i < f.unexpired)
 			}
 			if read != nil && at.Equal(seg.from) {
-				seen.reader = read[w.number]
+				seen.reader = read[w.number] != nil
+				for i, m := range w.members {
+					seen.members[i].reader = names(read[w.number], m.people[0])
+				}
 			}
-			r.tally.compare(w, at, w.judge(b, at), seen, false)
+			r.tally.judge(w, b, at, seen, false)
 		}
 	}
 	return nil
 }
 
-// measure asks the engine of every row on disk.
-func (r *wet) measure(ctx context.Context, instants []time.Time) (map[int64]*found, error) {
+// measure asks the engine of every row on disk. Of an event there are two while the
+// copy without one of its people has taken the place of the other.
+func (r *wet) measure(ctx context.Context, instants []time.Time) (map[int64][]*found, error) {
 	at := make([]uint32, len(instants))
 	for i, t := range instants {
 		at[i] = uint32(t.Unix())
 	}
-	there := make(map[int64]*found)
+	there := make(map[int64][]*found)
 	for _, kind := range event.Kinds {
 		// No WHERE: what is on disk is seen, whatever its expiry.
 		target := "'', ''"
@@ -197,7 +200,7 @@ func (r *wet) measure(ctx context.Context, instants []time.Time) (map[int64]*fou
 		}
 		rows, err := r.conn.Query(ctx, `SELECT src_offset, arrayCount(d -> expires_at > toDateTime(d, 'UTC'), {at:Array(UInt32)}), retention_class, retained_from,
 				toUnixTimestamp64Milli(occurred_at), subject_keys, target_owner_id, user_id, actor_on_behalf_of_id, organization_id, workspace_id, deployment_id,
-				data_category, plan_tier, `+target+` FROM `+kind.Table(), clickhouse.Named("at", at))
+				data_category, plan_tier, metadata, `+target+` FROM `+kind.Table(), clickhouse.Named("at", at))
 		if err != nil {
 			return nil, err
 		}
@@ -205,14 +208,18 @@ func (r *wet) measure(ctx context.Context, instants []time.Time) (map[int64]*fou
 			f := &found{row: event.Row{Kind: kind}}
 			var count uint32
 			var occurred int64
+			var metadata map[string]string
 			t := &f.row.Text
 			if err := rows.Scan(&f.row.Offset, &count, &f.row.Retention, &f.row.RetainedFrom, &occurred, &f.row.SubjectKeys, &f.row.Owners, &t[event.TUserID], &t[event.TOnBehalfOf],
-				&t[event.TOrganization], &t[event.TWorkspace], &t[event.TDeployment], &t[event.TDataCategory], &t[event.TPlanTier], &t[event.TTargetType], &t[event.TTargetID]); err != nil {
+				&t[event.TOrganization], &t[event.TWorkspace], &t[event.TDeployment], &t[event.TDataCategory], &t[event.TPlanTier], &metadata, &t[event.TTargetType], &t[event.TTargetID]); err != nil {
 				return nil, errors.Join(err, rows.Close())
 			}
 			f.row.RetainedFrom, f.row.OccurredAt = f.row.RetainedFrom.UTC(), time.UnixMilli(occurred).UTC()
+			for k, v := range metadata {
+				f.row.Metadata = append(f.row.Metadata, event.Pair{Key: k, Value: v})
+			}
 			f.unexpired = int(count)
-			there[f.row.Offset] = f
+			there[f.row.Offset] = append(there[f.row.Offset], f)
 		}
 		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 			return nil, err
@@ -222,18 +229,22 @@ func (r *wet) measure(ctx context.Context, instants []time.Time) (map[int64]*fou
 }
 
 // read returns what an investigator is shown now, through the pages of the one reader.
-func (r *wet) read(ctx context.Context, facts *retention.Facts) (map[int64]bool, error) {
+func (r *wet) read(ctx context.Context, facts *retention.Facts) (map[int64]*event.Row, error) {
 	const page = 1000
-	seen := make(map[int64]bool)
+	seen := make(map[int64]*event.Row)
 	f := event.Filter{From: begin.AddDate(-1, 0, 0), To: end().AddDate(1, 0, 0), Now: r.now,
-		Visible: func(row *event.Row) bool { return facts.Fate(row).Visible(r.now, false) }}
+		Visible: func(row *event.Row) bool {
+			fate := facts.Fate(row)
+			retention.Strip(row, fate.Without(r.now, false))
+			return fate.Visible(r.now, false)
+		}}
 	for after := (*event.Position)(nil); ; {
 		rows, err := r.db.Events(ctx, f, after, page)
 		if err != nil {
 			return nil, err
 		}
 		for i := range rows {
-			seen[rows[i].Offset] = true
+			seen[rows[i].Offset] = &rows[i]
 		}
 		if len(rows) < page {
 			return seen, nil
@@ -253,18 +264,25 @@ func (r *wet) nudge(ctx context.Context) error {
 	return nil
 }
 
-// overdue returns the rows on disk whose promise ended by an instant: their grace has begun.
+// overdue returns the rows on disk whose promise ended by an instant, or ended for one
+// whom they name: their grace has begun.
 func (r *wet) overdue(ctx context.Context, at time.Time) ([]*watched, error) {
 	there, err := r.measure(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
 	var left []*watched
-	for number := range there {
+	over := func(b bounds) bool { return !b.held && !b.over.Add(-grace).After(at) }
+	for number, rows := range there {
 		w := r.rows[number]
 		b := r.oracle.bounds(w, at)
-		if !w.stored || !b.held && !b.over.Add(-grace).After(at) {
+		if !w.stored || over(b) {
 			left = append(left, w)
+		}
+		for i, m := range w.members {
+			if over(b.members[i]) && !over(b) && slices.ContainsFunc(rows, func(f *found) bool { return names(&f.row, m.people[0]) }) {
+				left = append(left, m)
+			}
 		}
 	}
 	return left, nil
