@@ -63,6 +63,7 @@ func TestABackupInTheWrongOrderIsNamedAndReplayed(t *testing.T) {
 	s := newSite(t)
 	statements := recipe(t, "BACKUP")
 	s.do("default", statements[1])
+	s.do("default", statements[2])
 	before := s.ends()
 	s.publish(1000)
 	after := s.ends()
