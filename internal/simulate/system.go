@@ -38,6 +38,7 @@ type system struct {
 	source   retention.Source
 	facts    *retention.Facts
 	hashes   map[string][]string
+	knew     time.Time // when know was called last
 }
 
 func newSystem(name string, f fault) (*system, error) {
@@ -72,12 +73,17 @@ func (s *system) hash(subject string) []string {
 
 // know makes facts of all that was learned and is not forgotten at an instant.
 func (s *system) know(now time.Time) {
-	source := s.source
-	if !slices.ContainsFunc(source.Holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
-		// As the tables do: nothing is forgotten while anything is held.
-		s.source.Facts = slices.DeleteFunc(slices.Clone(source.Facts), func(f event.Fact) bool { return !f.ForgetAt.After(now) })
-		source.Facts = s.source.Facts
+	if slices.ContainsFunc(s.source.Holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
+		// As a sweep does: while anything is held, what is not forgotten yet stays.
+		for i := range s.source.Facts {
+			if f := &s.source.Facts[i]; f.ForgetAt.After(s.knew) {
+				f.ForgetAt = later(f.ForgetAt, now.AddDate(0, 0, 60))
+			}
+		}
 	}
+	s.knew = now
+	source := s.source
+	source.Facts = slices.DeleteFunc(slices.Clone(source.Facts), func(f event.Fact) bool { return !f.ForgetAt.After(now) })
 	if s.fault.source != nil {
 		source.Promises = append([]policy.StoredClass(nil), source.Promises...)
 		s.fault.source(&source)
