@@ -53,7 +53,7 @@ func lines(from, to int) []string {
 // sized is an event of exactly so many bytes.
 func sized(id, size int) string {
 	short := requestEvent(id, `,"padding":""`)
-	return requestEvent(id, `,"padding":"`+strings.Repeat("x", size-len(short))+`"`)
+	return strings.Replace(short, `"padding":""`, `"padding":"`+strings.Repeat("x", size-len(short))+`"`, 1)
 }
 
 // Every client writes to a partition of its own, and the account of that says

@@ -75,7 +75,7 @@ func erasedStaysErased(t *testing.T, s *stack) {
 		eventually(t, "all requests in the ledger", s.done(s.topics[event.Request], 4))
 		eventually(t, "all audit events in the ledger", s.done(s.topics[event.Audit], 1))
 		r.stop()
-		want := "lethe.audit\t0\t0\t1\nlethe.request\t2\t2\t0"
+		want := s.topics[event.Audit] + "\t0\t0\t1\n" + s.topics[event.Request] + "\t2\t2\t0"
 		if got := s.query("SELECT topic, sum(stored), sum(suppressed), sum(expired) FROM ingest_ledger GROUP BY topic ORDER BY topic FORMAT TSV"); got != want {
 			t.Errorf("%s: got %q, want %q", group, got, want)
 		}

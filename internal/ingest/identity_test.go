@@ -95,7 +95,7 @@ func TestVerifyKnowsCopies(t *testing.T) {
 	r.stop()
 	all.save()
 
-	owner := event.Fact{Subject: "user:u_98", Action: "account.deleted", OccurredAt: time.Now().Add(-29 * 24 * time.Hour), Source: "/svc", ID: "1", ReceivedAt: time.Now(), ForgetAt: time.Now().AddDate(1, 0, 0)}
+	owner := event.Fact{Subject: "user:u_98", Action: "account.deleted", OccurredAt: time.Now().AddDate(0, 0, -40), Source: "/svc", ID: "1", ReceivedAt: time.Now(), ForgetAt: time.Now().AddDate(1, 0, 0)}
 	actor := owner
 	actor.Subject = "user:u_3"
 	run := func(name string, f func(t *testing.T, s *stack)) {
