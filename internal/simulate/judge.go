@@ -109,8 +109,10 @@ type tally struct {
 	examples []string
 
 	checkpoints int
-	searched    int           // that are gone, and were looked for in the bytes on disk
-	people      int           // of them people who left rows that stay; the others are rows
+	searched    int           // rows that are gone, and were looked for in the bytes on disk
+	people      int           // the same of people who left rows that stay
+	controls    int           // what was looked for and must be found
+	shared      bool          // there are rows that people can leave
 	maxLate     time.Duration // from the end of a promise to the last byte, by the engine's clock
 }
 
@@ -155,8 +157,13 @@ func (t *tally) compare(w *watched, who string, now time.Time, v verdict, s sigh
 }
 
 func (t *tally) example(w *watched, now time.Time, what string) {
+	t.note("%s: row %d (%s %s, %s, tier %q) of %s, at %s",
+		what, w.number, w.kind, w.action, w.topic(), w.tier, w.at.Format(time.RFC3339), now.Format(time.RFC3339))
+}
+
+// note keeps the first few faults for the report.
+func (t *tally) note(format string, args ...any) {
 	if len(t.examples) < maxExamples {
-		t.examples = append(t.examples, fmt.Sprintf("%s: row %d (%s %s, %s, tier %q) of %s, at %s",
-			what, w.number, w.kind, w.action, w.topic(), w.tier, w.at.Format(time.RFC3339), now.Format(time.RFC3339)))
+		t.examples = append(t.examples, fmt.Sprintf(format, args...))
 	}
 }

@@ -70,13 +70,13 @@ func start() error {
 
 // report prints what was found, and returns an error when it is not nothing.
 func report(out io.Writer, found []*tally) (err error) {
-	fmt.Fprintf(out, "%-10s  %6s  %9s  %11s  %6s  %6s  %5s  %5s  %s\n", "policy", "rows", "row-days", "checkpoints", "bytes", "people", "early", "late", "latest by")
+	fmt.Fprintf(out, "%-10s  %6s  %9s  %11s  %6s  %6s  %8s  %5s  %5s  %s\n", "policy", "rows", "row-days", "checkpoints", "bytes", "people", "controls", "early", "late", "latest by")
 	for _, t := range found {
-		fmt.Fprintf(out, "%-10s  %6d  %9d  %11d  %6d  %6d  %5d  %5d  %s of %s\n", t.policy, t.rows, t.rowDays, t.checkpoints, t.searched, t.people, t.early, t.late, t.maxLate, grace)
+		fmt.Fprintf(out, "%-10s  %6d  %9d  %11d  %6d  %6d  %8d  %5d  %5d  %s of %s\n", t.policy, t.rows, t.rowDays, t.checkpoints, t.searched, t.people, t.controls, t.early, t.late, t.maxLate, grace)
 		for _, e := range t.examples {
 			fmt.Fprintln(out, "  ", e)
 		}
-		if t.early+t.late > 0 || t.rowDays == 0 || t.checkpoints == 0 || t.searched == 0 {
+		if t.early+t.late > 0 || t.rowDays == 0 || t.checkpoints == 0 || t.searched == 0 || t.controls == 0 || t.shared && t.people == 0 {
 			err = errors.New("the sentences are not kept, or too little was seen")
 		}
 	}

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
-	"github.com/lethe-audit/lethe/internal/bytesearch"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -59,7 +57,7 @@ func simulate(ctx context.Context, o options, dir string, out io.Writer) (_ []*t
 			}
 		}
 	}
-	return found, s.bytes(ctx)
+	return found, nil
 }
 
 // each does something for all policies at the same time.
@@ -72,16 +70,17 @@ func (s *simulation) each(ctx context.Context, do func(context.Context, *wet) er
 }
 
 // checkpoint lets the engine execute what is due, hour by hour of its clock, and
-// measures how late that is. What is there when the grace is over is late.
+// measures how late that is. What is there when the grace is over is late, in parts of
+// any state.
 func (s *simulation) checkpoint(ctx context.Context, at time.Time) error {
 	var left map[*wet][]*watched
 	for late := time.Duration(0); late <= grace; late += time.Hour {
 		if err := s.engine.set(at.Add(late)); err != nil {
 			return err
 		}
-		patience := 3 * time.Second
+		patience := 3 * time.Second // of real time
 		if late == 0 || late == grace {
-			patience = 20 * time.Second // of real time, for a busy machine
+			patience = time.Minute // for a busy machine
 		}
 		for began := time.Now(); ; {
 			var err error
@@ -107,7 +106,13 @@ func (s *simulation) checkpoint(ctx context.Context, at time.Time) error {
 			p.tally.example(w, at.Add(grace), "late: its bytes are still there, past the grace")
 		}
 	}
-	fmt.Fprintf(s.out, "%s: %d rows are on time\n", at.Format(time.DateOnly), len(s.policies[0].rows))
+	if err := s.engine.set(at.Add(grace)); err != nil {
+		return err
+	}
+	if err := s.each(ctx, func(ctx context.Context, p *wet) error { return p.bytes(ctx, at) }); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "%s: looked at %d rows and in their files\n", at.Format(time.DateOnly), len(s.policies[0].rows))
 	return nil
 }
 
@@ -129,93 +134,4 @@ func (s *simulation) left(ctx context.Context, at time.Time) (map[*wet][]*watche
 		}
 	}
 	return left, nil
-}
-
-const (
-	sampled     = 25              // rows whose bytes are looked for
-	removeAfter = 2 * time.Minute // of real time, for the parts that were replaced
-)
-
-// bytes looks for rows on disk through compression, when all is over: of each
-// policy some that are gone, in parts of any state, and some that must be there. People
-// who are gone from rows that stay are looked for like rows.
-func (s *simulation) bytes(ctx context.Context) error {
-	at := s.policies[0].now.Add(grace + time.Hour)
-	if err := s.engine.set(at); err != nil {
-		return err
-	}
-	return s.each(ctx, func(ctx context.Context, p *wet) error {
-		var gone, kept, left, stay []string
-		for i := range p.rows {
-			w := p.rows[(i*7919)%len(p.rows)]
-			b := p.oracle.bounds(w, at)
-			switch {
-			case w.stored && !b.held && b.over.Before(p.now) && len(gone) < sampled:
-				gone = append(gone, idOf(w.number))
-			case w.stored && !w.lost && at.Before(b.kept) && len(kept) < sampled:
-				kept = append(kept, idOf(w.number))
-			}
-			whole := !slices.ContainsFunc(w.members, func(m *watched) bool { return m.lost })
-			for i, m := range w.members {
-				switch mark := markOf(w.number, m.people[0]); {
-				case !b.held && b.members[i].over.Before(p.now) && at.Before(b.kept) && len(left) < sampled:
-					left = append(left, mark)
-				case whole && at.Before(b.members[i].kept) && len(stay) < sampled:
-					stay = append(stay, mark)
-				}
-			}
-		}
-		if shared := slices.ContainsFunc(p.rows, func(w *watched) bool { return w.members != nil }); shared && (len(left) == 0 || len(stay) == 0) {
-			return fmt.Errorf("%s: search bytes: no people to look for", p.policy.Name)
-		}
-		if err := p.search(ctx, append(gone, left...), append(kept, stay...)); err != nil {
-			return fmt.Errorf("%s: %w", p.policy.Name, err)
-		}
-		p.tally.people = len(left)
-		return nil
-	})
-}
-
-// search waits until none of the rows that are gone is found in the tables of events.
-// What a fact came from is named in anchors for as long as the fact is kept.
-func (p *wet) search(ctx context.Context, gone, kept []string) error {
-	if len(gone) == 0 || len(kept) == 0 {
-		return errors.New("search bytes: nothing to look for")
-	}
-	var dirs []string
-	if err := p.conn.QueryRow(ctx, "SELECT arrayFlatten(groupArray(data_paths)) FROM system.tables WHERE database = currentDatabase() AND endsWith(name, '_events')").Scan(&dirs); err != nil {
-		return fmt.Errorf("search bytes: %w", err)
-	}
-	for began := time.Now(); ; time.Sleep(time.Second) {
-		if err := p.nudge(ctx); err != nil { // the same scheduler removes parts that were replaced
-			return err
-		}
-		left, there := 0, make(map[string]bool)
-		for _, dir := range dirs {
-			got, err := bytesearch.Search(dir, append(gone, kept...)...)
-			if err != nil {
-				return err
-			}
-			for _, id := range gone {
-				left += len(got.Found[id])
-			}
-			for _, id := range kept {
-				there[id] = there[id] || len(got.Found[id]) > 0
-			}
-		}
-		if left > 0 && time.Since(began) < removeAfter {
-			continue
-		}
-		for _, id := range kept {
-			if !there[id] {
-				p.tally.early++
-				p.tally.examples = append(p.tally.examples, "early: "+id+" is in no file")
-			}
-		}
-		if p.tally.searched = len(gone); left > 0 {
-			p.tally.late += left
-			p.tally.examples = append(p.tally.examples, fmt.Sprintf("late: %d of %d that are gone are still in files", left, len(gone)))
-		}
-		return nil
-	}
 }

@@ -55,6 +55,12 @@ func newWet(ctx context.Context, name string, w *world, e *engine) (*wet, error)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), r.db.Close())
 	}
+	for _, kind := range event.Kinds {
+		// The one wait that follows no clock: how often replaced parts are looked for.
+		if err := r.conn.Exec(ctx, "ALTER TABLE "+kind.Table()+" MODIFY SETTING cleanup_delay_period = 1, max_cleanup_delay_period = 1, cleanup_delay_period_random_add = 0"); err != nil {
+			return nil, errors.Join(fmt.Errorf("clean up often: %w", err), r.close())
+		}
+	}
 	r.sweeper = retention.NewSweeper(retention.Options{Storage: promised{r.db, s.policy}, Policy: s.policy, Hash: s.hash,
 		Now: func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler)})
 	r.book = retention.NewBook(promised{r.db, s.policy}, s.policy, s.hash)
@@ -112,7 +118,9 @@ func (r *wet) tell(ctx context.Context, seg *segment) error {
 func (r *wet) insert(ctx context.Context, seg *segment) error {
 	batch := r.db.NewBatch()
 	for _, h := range seg.arrivals {
-		r.rows = append(r.rows, r.oracle.watch(h))
+		w := r.oracle.watch(h)
+		r.rows = append(r.rows, w)
+		r.tally.shared = r.tally.shared || w.members != nil
 		r.tally.rows++
 		row, err := r.row(h)
 		if err != nil {
@@ -264,29 +272,30 @@ func (r *wet) nudge(ctx context.Context) error {
 	return nil
 }
 
-// overdue returns the rows on disk whose promise ended by an instant, or ended for one
-// whom they name: their grace has begun.
+// overdue returns the rows on disk that are due at an instant, or name one for whom they are.
 func (r *wet) overdue(ctx context.Context, at time.Time) ([]*watched, error) {
 	there, err := r.measure(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
 	var left []*watched
-	over := func(b bounds) bool { return !b.held && !b.over.Add(-grace).After(at) }
 	for number, rows := range there {
 		w := r.rows[number]
 		b := r.oracle.bounds(w, at)
-		if !w.stored || over(b) {
+		if !w.stored || b.due(at) {
 			left = append(left, w)
 		}
 		for i, m := range w.members {
-			if over(b.members[i]) && !over(b) && slices.ContainsFunc(rows, func(f *found) bool { return names(&f.row, m.people[0]) }) {
+			if b.members[i].due(at) && !b.due(at) && slices.ContainsFunc(rows, func(f *found) bool { return names(&f.row, m.people[0]) }) {
 				left = append(left, m)
 			}
 		}
 	}
 	return left, nil
 }
+
+// due reports whether the grace has begun by an instant, after which the bytes are gone.
+func (b bounds) due(at time.Time) bool { return !b.held && !b.over.Add(-grace).After(at) }
 
 // promised is the store with the promises of the policy in force: no other has been.
 type promised struct {
