@@ -110,7 +110,7 @@ func (s *Server) release(w http.ResponseWriter, r *http.Request, c caller) error
 			now = h.UpdatedAt.Add(time.Millisecond)
 		}
 		h.ReleasedAt, h.UpdatedAt = now, now
-		h.ForgetAt = s.o.Policy.Everywhere.End(now).Add(s.o.Policy.Grace)
+		h.ForgetAt = s.forgetAt(s.o.Policy.Everywhere.End(now), time.Time{})
 		if err := s.o.Requests.WriteHold(ctx, *h); err != nil {
 			return fmt.Errorf("write hold: %w", err)
 		}
@@ -131,6 +131,10 @@ func (s *Server) forget(ctx context.Context, released time.Time) error {
 	if slices.ContainsFunc(holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
 		return nil
 	}
+	facts, err := s.facts(ctx)
+	if err != nil {
+		return err
+	}
 	all, err := s.o.Requests.Erasures(ctx)
 	if err != nil {
 		return fmt.Errorf("read erasures: %w", err)
@@ -139,7 +143,8 @@ func (s *Server) forget(ctx context.Context, released time.Time) error {
 		if !e.ForgetAt.Equal(policy.Sentinel) {
 			continue
 		}
-		e.ForgetAt = s.o.Policy.Everywhere.End(released).Add(s.o.Policy.Grace)
+		// What a hold kept, a law may keep on.
+		e.ForgetAt = s.forgetAt(s.o.Policy.Everywhere.End(released), facts.Lawful(e.Until))
 		e.UpdatedAt = e.UpdatedAt.Add(time.Millisecond) // its state is as old as before
 		if err := s.o.Requests.WriteErasure(ctx, e); err != nil {
 			return fmt.Errorf("write erasure: %w", err)

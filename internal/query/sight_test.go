@@ -9,6 +9,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/policy"
 )
 
 const infratrace = "../../schemas/policies/infratrace.yaml"
@@ -92,6 +93,26 @@ func TestStatuteKeepsForOfficers(t *testing.T) {
 	if got := d.shown("investigator", "/v1/events?"); got != "" {
 		t.Errorf("investigator: got %q, want nothing", got)
 	}
+	// Forgotten any earlier, the row would be shown again, and wait for an account's deletion.
+	forgotten := func(id string, want time.Time) {
+		t.Helper()
+		all, err := d.store.Erasures(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range all {
+			if e.ID == id && !e.ForgetAt.Equal(want.Add(d.policy.Grace)) {
+				t.Errorf("an erasure is forgotten at %s, want %s and the grace", e.ForgetAt, want)
+			}
+		}
+	}
+	law := policy.Period{Months: 84}.End(now)
+	forgotten(e.ID, law)
+	forgotten(d.erasing(`{"subjects":["user:u_2"]}`).ID, d.policy.Everywhere.End(now))
+	h := d.holding("/v1/holds", `{"subjects":["user:u_1"],"reason":"case"}`)
+	e = d.erasing(`{"subjects":["user:u_1"]}`)
+	d.holding("/v1/holds/"+h.ID+"/release", "")
+	forgotten(e.ID, law)
 }
 
 // TestRightNotOffered erases under a policy whose text does not offer it.

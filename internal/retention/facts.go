@@ -153,6 +153,22 @@ func (f *Facts) Remember(x event.Fact) []event.Fact {
 	return all
 }
 
+// Lawful returns until when a law can keep a row of what occurred up to an instant, under
+// any policy file there was; zero where there is no such law. Who was erased must be known
+// so long: their rows would be shown again.
+func (f *Facts) Lawful(until time.Time) (end time.Time) {
+	for _, p := range f.promises {
+		switch {
+		case p.Erasable:
+		case p.AtLeast != (policy.Period{}):
+			end = later(end, p.AtLeast.End(until))
+		default:
+			end = later(end, p.Period.End(until))
+		}
+	}
+	return end
+}
+
 // of returns the history of a subject.
 func (f *Facts) of(subject string) []event.Fact {
 	list := f.facts[subject]
