@@ -169,6 +169,22 @@ func (f *Facts) Lawful(until time.Time) (end time.Time) {
 	return end
 }
 
+// restored returns the subjects whose deletion was taken back, and when that was last.
+func (f *Facts) restored() map[string]time.Time {
+	all := make(map[string]time.Time)
+	for subject, list := range f.facts {
+		if strings.HasPrefix(subject, hashPrefix) {
+			continue // the same is there by its name
+		}
+		for i, x := range list {
+			if slices.ContainsFunc(list[:i], func(before event.Fact) bool { return policy.Clears(x.Action, before.Action) }) {
+				all[subject] = x.OccurredAt
+			}
+		}
+	}
+	return all
+}
+
 // of returns the history of a subject.
 func (f *Facts) of(subject string) []event.Fact {
 	list := f.facts[subject]
