@@ -33,7 +33,8 @@ the anchor that it names; where the sentence is vague, an operator's value decid
 SHA-256 of the whole text, with single spaces, must be text.sha256.
 
 What is wrong is named with the line of the text, or of the file, and the sums to
-enter. Changing a digit or a word of the text, or a period in the file, fails.
+enter. Changing a digit or a word of the text, or a period in the file, fails; so does
+a place that the bound sentences do not name, and a no to what they say.
 
   --text FILE   the published text
 `

@@ -30,6 +30,9 @@ func IsRegion(name string) bool {
 	return name == EuropeanUnion || slices.Contains(countries, name)
 }
 
+// Places returns every name of a region.
+func Places() []string { return append([]string{EuropeanUnion}, countries...) }
+
 // Inside reports whether whatever lies in a place lies in a region. Both are countries or the
 // European Union, which lies inside itself alone.
 func Inside(place, region string) bool {
