@@ -176,7 +176,11 @@ func (b *bench) registered(ctx context.Context) ([]policy.StoredClass, error) {
 	classes, err := b.store.Classes(ctx)
 	var all []policy.StoredClass
 	for _, c := range classes {
-		all = append(all, policy.StoredClass{Key: c.Retention, Period: policy.Period{Months: c.Period.Months, Days: c.Period.Days, Sentinel: c.Sentinel}})
+		period := func(s store.Span) policy.Period { return policy.Period{Months: s.Months, Days: s.Days} }
+		x := policy.StoredClass{Key: c.Retention, Promised: period(c.Promised), Period: period(c.Period), Anchor: c.Anchor, KeyedBy: c.KeyedBy,
+			After: period(c.After), Within: c.Within, AtLeast: period(c.AtLeast), Erasable: c.Erasable, ShortenedBy: c.ShortenedBy}
+		x.Promised.Sentinel, x.Period.Sentinel = c.Sentinel, c.Sentinel
+		all = append(all, policy.Registered(x))
 	}
 	return all, err
 }
