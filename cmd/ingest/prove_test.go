@@ -78,15 +78,15 @@ func TestPolicyProve(t *testing.T) {
 		}
 		return d
 	}
-	d := prove(0, []string{"green: nothing is broken", "the document is not signed: PROOF_KEY_FILE is not set",
+	d := prove(0, []string{"nothing is broken, and nobody has signed off", "the document is not signed: PROOF_KEY_FILE is not set",
 		"every offset that was consumed is accounted for", "request/without@30d"})
-	if d.Format != "lethe-proof-1" || d.Result != "green" || !d.Verified.Ran || d.Verified.Findings != 0 || len(d.Topics) != 4 || len(d.Mapping) != 1 {
+	if d.Format != "lethe-proof-1" || d.Result != "unsigned" || !d.Verified.Ran || d.Verified.Findings != 0 || len(d.Topics) != 4 || len(d.Mapping) != 1 {
 		t.Errorf("got %+v", d)
 	}
 	if _, err := os.Stat(file + ".sig"); err == nil {
 		t.Error("without a key there is a signature")
 	}
-	m.expect(0, []string{"green"}, "policy", "prove", "--signed-off", file)
+	m.expect(0, []string{"green: nothing is broken"}, "policy", "prove", "--signed-off", file)
 
 	key, public := newSigningKey(t)
 	m.environ = append(m.environ, "PROOF_KEY_FILE="+key)
@@ -99,7 +99,7 @@ func TestPolicyProve(t *testing.T) {
 	if err != nil || !ed25519.Verify(public, data, signature) {
 		t.Errorf("the signature does not fit the document: %v", err)
 	}
-	if ed25519.Verify(public, []byte(strings.Replace(string(data), `"green"`, `"GREEN"`, 1)), signature) {
+	if ed25519.Verify(public, []byte(strings.Replace(string(data), `"unsigned"`, `"green"`, 1)), signature) {
 		t.Error("the signature fits another document")
 	}
 
@@ -141,7 +141,7 @@ func TestPolicyProve(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	m.sql("ALTER TABLE request_events ATTACH PART '" + m.one("SELECT name FROM system.detached_parts WHERE database = currentDatabase()") + "'")
-	prove(0, []string{"green"})
+	prove(0, []string{"nothing is broken"})
 
 	// The document alone on the output, the signature elsewhere.
 	cmd, _ := m.command("policy", "prove", "--json", "-")
