@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -62,6 +63,7 @@ func newSigningKey(t *testing.T) (file string, public ed25519.PublicKey) {
 func TestPolicyProve(t *testing.T) {
 	m := newMachine(t)
 	m.environ[slices.Index(m.environ, "KAFKA_TOPIC_BUDGET=off")] = "KAFKA_TOPIC_BUDGET=set"
+	m.reviewed()
 	m.publish(0, 30, time.Hour)
 	m.publish(30, 40, 50*time.Hour)
 	m.ingest(40)
@@ -156,6 +158,22 @@ func TestPolicyProve(t *testing.T) {
 	if signature, err := base64.StdEncoding.DecodeString(encoded); err != nil || !ed25519.Verify(public, out, signature) {
 		t.Errorf("the signature of the output: %v\n%s", err, notes.String())
 	}
+}
+
+// reviewed gives the policy file a review that is to come: its own will be over one day.
+func (m *machine) reviewed() {
+	m.t.Helper()
+	i := slices.IndexFunc(m.environ, func(s string) bool { return strings.HasPrefix(s, "POLICY_FILE=") })
+	data, err := os.ReadFile(strings.TrimPrefix(m.environ[i], "POLICY_FILE="))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	file := filepath.Join(m.t.TempDir(), "policy.yaml")
+	data = regexp.MustCompile(`review: [0-9-]+`).ReplaceAll(data, []byte("review: "+time.Now().AddDate(1, 0, 0).Format(time.DateOnly)))
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	m.environ[i] = "POLICY_FILE=" + file
 }
 
 // one is the answer to a question.
