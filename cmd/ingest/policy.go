@@ -48,7 +48,8 @@ follow that are stored already; then the rules, the sentences and every value.
 With CLICKHOUSE_DSN it asks the database about the classes of every policy file there
 was: how many rows would end earlier, and how many of them would be past their expiry
 at once, counted by ClickHouse with the expression that NEW would put into the tables.
-Rows whose expiry was moved before, by an anchor for instance, are counted apart.
+Rows whose expiry was moved before, by an anchor for instance, are counted by what is
+known of that.
 Without it, no rows are counted. It changes nothing.
 
 A longer promise is for new rows alone. A shorter one applies to the stored rows as
