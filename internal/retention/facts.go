@@ -176,9 +176,13 @@ func (f *Facts) restored() map[string]time.Time {
 		if strings.HasPrefix(subject, hashPrefix) {
 			continue // the same is there by its name
 		}
-		for i, x := range list {
-			if slices.ContainsFunc(list[:i], func(before event.Fact) bool { return policy.Clears(x.Action, before.Action) }) {
+		var before []string // actions, each once
+		for _, x := range list {
+			if slices.ContainsFunc(before, func(action string) bool { return policy.Clears(x.Action, action) }) {
 				all[subject] = x.OccurredAt
+			}
+			if !slices.Contains(before, x.Action) {
+				before = append(before, x.Action)
 			}
 		}
 	}
