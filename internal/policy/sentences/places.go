@@ -1,12 +1,10 @@
 package sentences
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
-
-	"golang.org/x/text/language"
-	"golang.org/x/text/language/display"
 
 	"github.com/lethe-audit/lethe/internal/policy"
 )
@@ -30,9 +28,10 @@ func (r *Report) places(p *policy.Policy, bySum map[string][]Sentence) {
 			waived[v.Path] = waived[v.Path] || e.Waived != ""
 		}
 	}
+	names := policy.RegionNames()
 	for _, v := range values {
-		for _, place := range policy.Places() {
-			name := display.English.Regions().Name(language.MustParseRegion(place))
+		for _, place := range slices.Sorted(maps.Keys(names)) {
+			name := names[place]
 			listed := slices.Contains(v.Places, place)
 			named := mentions(said[v.Path], "(?i)", name)
 			switch {
