@@ -14,7 +14,7 @@ var owns = []own{
 		"until no topic and no backup can bring back a row that the anchor speaks of"},
 	{"dead_letters", "", "none: counts and reasons, and the source that published them", "for ever: it is an account"},
 	{"erasure_keys", "forget_at", "the identifiers of erased persons, as rows carry them", "until the erasure's deadline"},
-	{"erasures", "forget_at", "keyed hashes of the identifiers of erased persons", "until no topic and no backup can hold older data, and no hold or law keeps a row"},
+	{"erasures", "forget_at", "keyed hashes of the identifiers of erased persons", "until no topic and no backup can hold older data"},
 	{"holds", "forget_at", "the identifiers that are held, and the reason", "while it holds; a released one goes at its forget_at"},
 	{"ingest_ledger", "", "none: offsets, counts and digests", "for ever: it is the account that everything is proved by"},
 	{"ingest_progress", "toDateTime(updated_at) + toIntervalDay(30)", "none: offsets", "30 days after the last report of a partition"},

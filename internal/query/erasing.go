@@ -108,7 +108,7 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request, c caller) error {
 		Scope: kind, State: event.ErasureRequested, Until: now, Deadline: s.o.Policy.Primary.End(now), Everywhere: s.o.Policy.Everywhere.End(now),
 		PolicyVersion: s.o.Policy.Version, UpdatedAt: now,
 	}
-	e.ForgetAt = s.forgetAt(e.Everywhere, time.Time{})
+	e.ForgetAt = e.Everywhere.Add(s.o.Policy.Grace)
 	if body.Until != nil {
 		e.Until = body.Until.UTC().Truncate(time.Millisecond)
 	}
@@ -137,11 +137,8 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request, c caller) error {
 	}
 	if !known {
 		e.KeptRows, e.KeptReason = will.Hold+will.Statute, will.reason()
-		switch {
-		case will.Hold > 0:
+		if will.Hold > 0 {
 			e.ForgetAt = policy.Sentinel // until the hold is released
-		case will.Statute > 0, !will.Complete:
-			e.ForgetAt = s.forgetAt(e.Everywhere, facts.Lawful(e.Until))
 		}
 		// The identifiers first: an erasure whose rows cannot be found must not be.
 		if err := s.o.Requests.WriteErasureSubjects(ctx, e.ID, keys, e.Deadline); err != nil {
@@ -158,15 +155,6 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request, c caller) error {
 	offered := slices.Contains(s.o.Policy.Rights, "deletion")
 	a.Expected, a.Offered, a.Notes = &will, &offered, notes(will, offered)
 	return sendStatus(w, http.StatusAccepted, a)
-}
-
-// forgetAt is when an erasure can be forgotten: when nothing can bring its rows back, and
-// no law keeps one any more.
-func (s *Server) forgetAt(everywhere, lawful time.Time) time.Time {
-	if lawful.After(everywhere) {
-		everywhere = lawful
-	}
-	return everywhere.Add(s.o.Policy.Grace)
 }
 
 // requestID returns the id of what a request makes: the same one for the same

@@ -110,7 +110,7 @@ func (s *Server) release(w http.ResponseWriter, r *http.Request, c caller) error
 			now = h.UpdatedAt.Add(time.Millisecond)
 		}
 		h.ReleasedAt, h.UpdatedAt = now, now
-		h.ForgetAt = s.forgetAt(s.o.Policy.Everywhere.End(now), time.Time{})
+		h.ForgetAt = s.o.Policy.Everywhere.End(now).Add(s.o.Policy.Grace)
 		if err := s.o.Requests.WriteHold(ctx, *h); err != nil {
 			return fmt.Errorf("write hold: %w", err)
 		}
@@ -143,8 +143,11 @@ func (s *Server) forget(ctx context.Context, released time.Time) error {
 		if !e.ForgetAt.Equal(policy.Sentinel) {
 			continue
 		}
-		// What a hold kept, a law may keep on.
-		e.ForgetAt = s.forgetAt(s.o.Policy.Everywhere.End(released), facts.Lawful(e.Until))
+		from := released
+		if law := facts.Lawful(e.Until); law.After(from) {
+			from = law // what the hold kept, a law may keep on
+		}
+		e.ForgetAt = s.o.Policy.Everywhere.End(from).Add(s.o.Policy.Grace)
 		e.UpdatedAt = e.UpdatedAt.Add(time.Millisecond) // its state is as old as before
 		if err := s.o.Requests.WriteErasure(ctx, e); err != nil {
 			return fmt.Errorf("write erasure: %w", err)
