@@ -33,7 +33,8 @@ the anchor that it names; where the sentence is vague, an operator's value decid
 SHA-256 of the whole text, with single spaces, must be text.sha256.
 
 What is wrong is named with the line of the text, or of the file, and the sums to
-enter. Changing a digit or a word of the text, or a period in the file, fails.
+enter. Changing a digit or a word of the text, or a period in the file, fails; so does
+a place that the bound sentences do not name, and a no to what they say.
 
   --text FILE   the published text
 `
@@ -47,7 +48,8 @@ follow that are stored already; then the rules, the sentences and every value.
 With CLICKHOUSE_DSN it asks the database about the classes of every policy file there
 was: how many rows would end earlier, and how many of them would be past their expiry
 at once, counted by ClickHouse with the expression that NEW would put into the tables.
-Rows whose expiry was moved before, by an anchor for instance, are counted apart.
+Rows whose expiry was moved before, by an anchor for instance, are counted by what is
+known of that.
 Without it, no rows are counted. It changes nothing.
 
 A longer promise is for new rows alone. A shorter one applies to the stored rows as

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -62,6 +63,7 @@ func newSigningKey(t *testing.T) (file string, public ed25519.PublicKey) {
 func TestPolicyProve(t *testing.T) {
 	m := newMachine(t)
 	m.environ[slices.Index(m.environ, "KAFKA_TOPIC_BUDGET=off")] = "KAFKA_TOPIC_BUDGET=set"
+	m.reviewed()
 	m.publish(0, 30, time.Hour)
 	m.publish(30, 40, 50*time.Hour)
 	m.ingest(40)
@@ -78,15 +80,15 @@ func TestPolicyProve(t *testing.T) {
 		}
 		return d
 	}
-	d := prove(0, []string{"green: nothing is broken", "the document is not signed: PROOF_KEY_FILE is not set",
+	d := prove(0, []string{"nothing is broken, and nobody has signed off", "the document is not signed: PROOF_KEY_FILE is not set",
 		"every offset that was consumed is accounted for", "request/without@30d"})
-	if d.Format != "lethe-proof-1" || d.Result != "green" || !d.Verified.Ran || d.Verified.Findings != 0 || len(d.Topics) != 4 || len(d.Mapping) != 1 {
+	if d.Format != "lethe-proof-1" || d.Result != "unsigned" || !d.Verified.Ran || d.Verified.Findings != 0 || len(d.Topics) != 4 || len(d.Mapping) != 1 {
 		t.Errorf("got %+v", d)
 	}
 	if _, err := os.Stat(file + ".sig"); err == nil {
 		t.Error("without a key there is a signature")
 	}
-	m.expect(0, []string{"green"}, "policy", "prove", "--signed-off", file)
+	m.expect(0, []string{"green: nothing is broken"}, "policy", "prove", "--signed-off", file)
 
 	key, public := newSigningKey(t)
 	m.environ = append(m.environ, "PROOF_KEY_FILE="+key)
@@ -99,7 +101,7 @@ func TestPolicyProve(t *testing.T) {
 	if err != nil || !ed25519.Verify(public, data, signature) {
 		t.Errorf("the signature does not fit the document: %v", err)
 	}
-	if ed25519.Verify(public, []byte(strings.Replace(string(data), `"green"`, `"GREEN"`, 1)), signature) {
+	if ed25519.Verify(public, []byte(strings.Replace(string(data), `"unsigned"`, `"green"`, 1)), signature) {
 		t.Error("the signature fits another document")
 	}
 
@@ -141,7 +143,7 @@ func TestPolicyProve(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	m.sql("ALTER TABLE request_events ATTACH PART '" + m.one("SELECT name FROM system.detached_parts WHERE database = currentDatabase()") + "'")
-	prove(0, []string{"green"})
+	prove(0, []string{"nothing is broken"})
 
 	// The document alone on the output, the signature elsewhere.
 	cmd, _ := m.command("policy", "prove", "--json", "-")
@@ -156,6 +158,22 @@ func TestPolicyProve(t *testing.T) {
 	if signature, err := base64.StdEncoding.DecodeString(encoded); err != nil || !ed25519.Verify(public, out, signature) {
 		t.Errorf("the signature of the output: %v\n%s", err, notes.String())
 	}
+}
+
+// reviewed gives the policy file a review that is to come: its own will be over one day.
+func (m *machine) reviewed() {
+	m.t.Helper()
+	i := slices.IndexFunc(m.environ, func(s string) bool { return strings.HasPrefix(s, "POLICY_FILE=") })
+	data, err := os.ReadFile(strings.TrimPrefix(m.environ[i], "POLICY_FILE="))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	file := filepath.Join(m.t.TempDir(), "policy.yaml")
+	data = regexp.MustCompile(`review: [0-9-]+`).ReplaceAll(data, []byte("review: "+time.Now().AddDate(1, 0, 0).Format(time.DateOnly)))
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	m.environ[i] = "POLICY_FILE=" + file
 }
 
 // one is the answer to a question.

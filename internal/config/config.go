@@ -188,7 +188,7 @@ type Ingest struct {
 	FetchBytes     Bytes         `env:"FETCH_BYTES" envDefault:"8MiB" help:"Bytes asked of a broker at a time, and held in memory, before they are worked on."`
 	MemoryLimit    Bytes         `env:"MEMORY_LIMIT" envDefault:"200MiB" help:"Memory the process aims to stay below: the closer it comes, the harder the garbage collector works. Grows with BATCH_BYTES, FETCH_BYTES and the number of cores."`
 	StopTimeout    time.Duration `env:"STOP_TIMEOUT" envDefault:"25s" help:"Time a stop may take: the last batch is finished or left for the next start."`
-	SweepEvery     time.Duration `env:"SWEEP_EVERY" envDefault:"1h" help:"How often the rows of deleted accounts and the like are compared with what is known of them, and their expiry moved. New holds and erasures do not wait for it. Must be shorter than the policy's grace."`
+	SweepEvery     time.Duration `env:"SWEEP_EVERY" envDefault:"1h" help:"How often the rows of deleted accounts and the like are compared with what is known of them, and their expiry moved. New holds, erasures and restorations do not wait for it. Must be shorter than the policy's grace."`
 	MetricsAddr    string        `env:"METRICS_ADDR" envDefault:"127.0.0.1:9464" help:"Address of /metrics, /healthz and /readyz; profiles too where it is a loopback address."`
 }
 

@@ -101,11 +101,12 @@ type Sentence struct {
 	Values  []Value
 }
 
-// Value is a period or an age of the policy file that a sentence stands behind.
+// Value is a period, an age or a list of places of the policy file that a sentence stands
+// behind, or a no.
 type Value struct {
 	Path string
 	Line int
-	// Period is zero for an age, and where the file leaves the period to the operator.
+	// Period is zero for what is none, and where the file leaves the period to the operator.
 	Period Period
 	Age    int
 	// From is the anchor that a class's period counts from; "" for the event and elsewhere.
@@ -114,6 +115,10 @@ type Value struct {
 	Bound bool
 	// Operator says that an operator's value fills or reads the text.
 	Operator bool
+	// Denied says that the file says no to what the sentence can only say yes to.
+	Denied bool
+	// Places are where data may lie, or may not.
+	Places []string
 }
 
 // Operator is one value that the published text leaves open.

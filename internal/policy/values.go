@@ -11,7 +11,8 @@ import (
 // leftOpen are the periods that the file may leave to the operator by that word.
 var leftOpen = []string{"erasure.primary", "erasure.everywhere", "rights.respond", "minors.within"}
 
-// values returns the periods and ages at and below a path that a sentence binds. What
+// values returns the periods and ages at and below a path that a sentence binds, the places
+// and the no that stand there. What
 // an operator's value decides inside a class, such as without and a statute, no
 // sentence stands behind.
 func (l *loader) values(path string) []Value {
@@ -23,6 +24,17 @@ func (l *loader) values(path string) []Value {
 		if n = resolve(n, word); n == nil || operatorsOwn(word) {
 			return nil
 		}
+	}
+	switch v := (Value{Path: path, Line: n.Line}); {
+	case n.Tag == "!!bool": // rows that a law keeps are what a sentence says of erasable
+		if v.Denied = (n.Value == "true") == strings.HasSuffix(path, ".erasable"); v.Denied {
+			return []Value{v}
+		}
+	case path == "storage_regions.only" || path == "storage_regions.never":
+		for _, c := range n.Content {
+			v.Places = append(v.Places, c.Value)
+		}
+		return []Value{v}
 	}
 	return collect(n, path, from, operator)
 }

@@ -41,13 +41,22 @@ func insertAs(table, replace, where string) string {
 }
 
 func drifts(b *bench) []planted {
-	stored := b.policy.Stored()
-	for i := range stored {
-		if stored[i].Key == "usage@2y" {
-			stored[i].Period = policy.Period{Months: 36}
+	usage := func(p policy.Period) string {
+		stored := b.policy.Stored()
+		for i := range stored {
+			if stored[i].Key == "usage@2y" {
+				stored[i].Period = p
+			}
 		}
+		return policy.ExpiresExpr(stored)
 	}
-	longer := policy.ExpiresExpr(stored)
+	two, longer, shorter := usage(policy.Period{Months: 24}), usage(policy.Period{Months: 36}), usage(policy.Period{Days: 60})
+	everywhere := func(expires string) (all []string) {
+		for _, k := range event.Kinds {
+			all = append(all, "ALTER TABLE "+k.Table()+" MODIFY COLUMN expires_at DateTime('UTC') ALIAS "+expires+", MODIFY TTL "+expires)
+		}
+		return all
+	}
 	move := func(override, planned string) string {
 		return "INSERT INTO retention_moves (" + moveColumns + ") SELECT 'request_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
 			`xxHash64(concat(source, '\0', id, '\0', toString(src_offset))), 0, ` + override + ", 'erasure', 1, " + planned + " FROM request_events WHERE src_offset = 0"
@@ -72,6 +81,8 @@ func drifts(b *bench) []planted {
 		{name: "the column expires_at differs from the TTL", repair: true,
 			drift: []string{"ALTER TABLE audit_events MODIFY COLUMN expires_at DateTime('UTC') ALIAS retained_from + toIntervalYear(9)"},
 			want:  []string{wrongAlias}, says: "expires_at of audit_events", breaks: "classes.billing.keep"},
+		{name: "the column expires_at stored and not computed", drift: []string{"ALTER TABLE security_events MODIFY COLUMN expires_at DateTime('UTC') DEFAULT " + two},
+			undo: []string{"ALTER TABLE security_events MODIFY COLUMN expires_at DateTime('UTC') ALIAS " + two}, want: []string{wrongAlias}, says: "expires_at of security_events", breaks: "classes.usage.keep"},
 		{name: "merge_with_ttl_timeout altered", drift: []string{"ALTER TABLE security_events MODIFY SETTING merge_with_ttl_timeout = 8640000"}, repair: true,
 			want: []string{wrongSetting}, says: "merge_with_ttl_timeout of security_events is 8640000 and must be 3600", breaks: "classes.usage.keep", spares: "classes.billing.keep"},
 		{name: "a setting that lets rows wait for their whole part", drift: []string{"ALTER TABLE security_events MODIFY SETTING ttl_only_drop_parts = 1"},
@@ -105,15 +116,33 @@ func drifts(b *bench) []planted {
 		{name: "rows that were erased just now", drift: []string{"SYSTEM STOP TTL MERGES request_events",
 			erased, moved900("now64() - 60")}, undo: []string{"DELETE FROM request_events WHERE src_offset = 900", noMoves, "SYSTEM START TTL MERGES request_events"}},
 		{name: "a copy of the rows", drift: []string{"CREATE TABLE copied AS request_events"}, undo: []string{"DROP TABLE copied SYNC"},
-			want: []string{copied}, says: "copied has the column subject_keys"},
+			want: []string{copied}, says: "copied has columns that name people"},
+		{name: "a copy of some columns", drift: []string{"CREATE TABLE copied ENGINE = MergeTree ORDER BY user_id AS SELECT user_id, client_country FROM request_events"},
+			undo: []string{"DROP TABLE copied SYNC"}, want: []string{copied}, says: "copied has columns that name people"},
 		{name: "the TTL of a table of our own altered", drift: []string{"ALTER TABLE erasure_keys REMOVE TTL"}, undo: []string{"ALTER TABLE erasure_keys MODIFY TTL forget_at"},
 			want: []string{wrongTTL}, says: "the TTL of erasure_keys is none and must be forget_at"},
+		{name: "a setting that delays the TTL of a table of our own", drift: []string{"ALTER TABLE erasure_keys MODIFY SETTING merge_with_ttl_timeout = 8640000"},
+			undo: []string{"ALTER TABLE erasure_keys RESET SETTING merge_with_ttl_timeout"}, want: []string{wrongSetting}, says: "merge_with_ttl_timeout of erasure_keys is 8640000"},
+		{name: "identifiers that outlive their erasure", drift: []string{"SYSTEM STOP TTL MERGES erasure_keys", "INSERT INTO erasure_keys VALUES ('e', 'user:u', now() - 90000)"},
+			undo: []string{"TRUNCATE TABLE erasure_keys", "SYSTEM START TTL MERGES erasure_keys"}, want: []string{late}, says: "1 row in erasure_keys: past their TTL for more than 1d"},
+		{name: "a setting that keeps the bytes of replaced parts", drift: []string{"ALTER TABLE request_events MODIFY SETTING old_parts_lifetime = 8640000"},
+			undo: []string{"ALTER TABLE request_events RESET SETTING old_parts_lifetime"}, want: []string{wrongSetting}, says: "old_parts_lifetime of request_events is 8640000", breaks: "classes.usage.keep", spares: "classes.billing.keep"},
+		{name: "a TTL of a column", drift: []string{"ALTER TABLE request_events MODIFY COLUMN client_country LowCardinality(String) TTL retained_from + toIntervalDay(300)"},
+			undo: []string{"ALTER TABLE request_events MODIFY COLUMN client_country REMOVE TTL"}, want: []string{wrongTTL}, says: "a column of request_events has a TTL of its own", breaks: "classes.usage.keep", spares: "classes.billing.keep"},
+		{name: "a longer promise in the register, and in the tables", repair: true,
+			drift: append([]string{"ALTER TABLE retention_classes UPDATE months = 36 WHERE retention_class = 'usage@2y' SETTINGS mutations_sync = 2"}, everywhere(longer)...),
+			undo:  []string{"ALTER TABLE retention_classes UPDATE months = 24 WHERE retention_class = 'usage@2y' SETTINGS mutations_sync = 2"},
+			want:  []string{wrongPromise}, says: "promise 3y of usage@2y, and the policy file 2y", breaks: "classes.usage.keep", spares: "classes.billing.keep"},
+		{name: "a shorter promise in the register, and in the tables", repair: true,
+			drift: append([]string{"INSERT INTO retention_shortenings SELECT 'usage@2y', 'x', 0, 60, 0, 0, false, 0, 0, now64()"}, everywhere(shorter)...),
+			undo:  []string{"TRUNCATE TABLE retention_shortenings"},
+			want:  []string{wrongPromise}, says: "promise 60d of usage@2y, and the policy file 2y", breaks: "classes.usage.keep", spares: "classes.billing.keep"},
 		{name: "rows that the rules would store otherwise", drift: []string{insertAs("audit_events", "'billing@7y' AS retention_class", "event_action = 'member.invited'")},
 			undo: []string{"DELETE FROM audit_events WHERE event_action = 'member.invited' AND retention_class = 'billing@7y'"},
 			want: []string{wrongRule}, says: "1 row of audit member.invited were stored as billing@7y under this policy file, which says usage@2y (rule 9)", breaks: "classes.billing.keep"},
-		{name: "an erasure past its deadline", drift: []string{"INSERT INTO erasures (erasure, state, deadline, everywhere, updated_at, forget_at) VALUES ('e', 'requested', now() - 60, now() + 600000, now64(), now() + 900000), ('f', 'moved', now() + 600, now() + 600000, now64(), now() + 900000)"},
+		{name: "an erasure past its deadline", drift: []string{"INSERT INTO erasures (erasure, state, deadline, everywhere, updated_at, forget_at) VALUES ('e', 'requested', now() - 6000, now() + 600000, now64(), now() + 900000), ('f', 'moved', now() + 600, now() + 600000, now64(), now() + 900000)"},
 			undo: []string{"TRUNCATE TABLE erasures"}, want: []string{erasureLate}, says: "1 erasures are past their deadline"},
-		{name: "a table dropped", drift: []string{"RENAME TABLE holds TO none_of_ours"}, undo: []string{"RENAME TABLE none_of_ours TO holds"}, want: []string{noTable}, says: "holds does not exist"},
+		{name: "a table dropped", drift: []string{"RENAME TABLE holds TO none_of_ours"}, undo: []string{"RENAME TABLE none_of_ours TO holds"}, want: []string{copied, noTable}, says: "holds does not exist"},
 	}
 }
 
@@ -187,9 +216,67 @@ func TestADetachedPartIsNamed(t *testing.T) {
 	b.clean(t, "after")
 }
 
+// TestRowsThatOutliveTheirAnchorAreNamed: a sweep that never came leaves no move behind,
+// and no row that is late by its own expiry.
+func TestRowsThatOutliveTheirAnchorAreNamed(t *testing.T) {
+	b := newBench(t, "infratrace")
+	b.insert(audit(100*day24, "member.invited", "user.id", "u_1"), audit(100*day24, "billing.paid", "user.id", "u_1"), audit(100*day24, "member.invited", "user.id", "u_2"))
+	b.sql("ALTER TABLE audit_events UPDATE subject_keys = [concat('user:', user_id)] WHERE 1 SETTINGS mutations_sync = 2")
+	anchor := func(subject, action string, days int, told string) {
+		b.sql(fmt.Sprintf("INSERT INTO anchors SELECT '%s', '%s', now64() - %d, '', '/svc', 'x', %s, now() + 864000", subject, action, days*86400, told))
+	}
+	look := func(when string, want ...string) {
+		t.Helper()
+		var got []string
+		for _, f := range b.prove(Ask{}).Faults {
+			got = append(got, f.Kind+": "+f.Text)
+		}
+		if len(got) != len(want) || len(want) > 0 && !strings.Contains(got[0], want[0]) {
+			t.Errorf("%s: got %q, want %q", when, got, want)
+		}
+	}
+	const named = "unmoved: 1 row of audit@within-30d-of-account.deleted in audit_events: what they hang on was deleted"
+	look("nothing is deleted")
+	anchor("user:u_1", "account.deleted", 29, "now64() - 2505600")
+	look("within the time")
+	anchor("user:u_2", "account.deleted", 40, "now64() - 60")
+	look("told a minute ago")
+	b.sql("TRUNCATE TABLE anchors")
+	anchor("user:u_1", "account.deleted", 31, "now64() - 2678400")
+	look("after the time", named) // a law keeps the bill
+	r := b.prove(Ask{})
+	if s := r.verdict(t, "classes.audit.within"); s.Verdict != Broken {
+		t.Errorf("got %s: %s", s.Verdict, s.Why)
+	}
+	hold := func(released string) {
+		b.sql("INSERT INTO holds SELECT 'h', ['user:u_1'], [], 'case', now64(), " + released + ", now64(), now() + 864000")
+	}
+	hold("toDateTime64(0, 3)")
+	look("held")
+	hold("now64() - 60")
+	look("released a minute ago")
+	hold("now64() - 172800")
+	look("released two days ago", named)
+	anchor("user:u_1", "account.restored", 10, "now64() - 864000")
+	look("restored")
+}
+
+// TestAShortenedClassStaysInItsBuckets: a shorter promise, of days and not of months, moves
+// no row to another partition.
+func TestAShortenedClassStaysInItsBuckets(t *testing.T) {
+	b := newBench(t, "itskode")
+	b.insert(published{event.Security, 5 * day24, map[event.Attr]string{event.EventAction: "login", event.EventOutcome: "failure"}})
+	b.sql("INSERT INTO retention_shortenings SELECT 'security@90d', 'x', 0, 30, 0, 0, false, 0, 0, now64()")
+	for _, f := range b.prove(Ask{}).Faults {
+		if f.Kind == misplaced {
+			t.Errorf("got %s", f.Text)
+		}
+	}
+}
+
 func TestAPassedReviewIsBroken(t *testing.T) {
 	b := furnished(t)
-	b.now = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	b.now = review
 	if r := b.prove(Ask{}); !r.OK() {
 		t.Errorf("on the day itself: %v", r.Faults)
 	}
@@ -199,7 +286,7 @@ func TestAPassedReviewIsBroken(t *testing.T) {
 		t.Errorf("got %v", r.Faults)
 	}
 	for _, o := range r.Operator {
-		if o.Verdict != Broken || !strings.Contains(o.Why, "2027-01-01") {
+		if o.Verdict != Broken || !strings.Contains(o.Why, review.Format(time.DateOnly)) {
 			t.Errorf("%s: %s: %s", o.Name, o.Verdict, o.Why)
 		}
 	}

@@ -22,6 +22,7 @@ const (
 	detached      = "detached" // parts that no TTL reaches
 	noTable       = "no_table" // a table is missing
 	copied        = "copy"     // a table of people that is none of ours
+	wrongPromise  = "promise"  // the register does not say what the policy file does
 	unknownClass  = "class"    // rows of a class that was never registered
 	late          = "late"     // rows past their expiry and the grace
 	misplaced     = "bucket"   // rows in a bucket of another time
@@ -38,7 +39,7 @@ const (
 
 // Kinds lists the kinds of faults.
 var Kinds = []string{
-	wrongTTL, wrongAlias, wrongSetting, detached, noTable, copied, unknownClass, late, misplaced, misdated, unexplained, unmoved,
+	wrongTTL, wrongAlias, wrongSetting, detached, noTable, copied, wrongPromise, unknownClass, late, misplaced, misdated, unexplained, unmoved,
 	topicOutlives, wrongRule, unsigned, unaccounted, reviewDue, erasureLate,
 }
 
@@ -86,6 +87,18 @@ func (p *Prover) faults(f *facts, ask Ask) []Fault {
 		say(misplaced, c.Misplaced, "in a bucket that is not that of their period")
 		say(misdated, c.Misdated, "their period counts from another instant than that of their event")
 	}
+	for _, s := range p.o.Policy.Stored() {
+		if r, ok := f.registered[s.Key]; ok && (r.Promise() != s.Promise() || r.KeyedBy != s.KeyedBy) {
+			add(wrongPromise, "", []string{s.Key}, "retention_classes and retention_shortenings promise %s of %s, and the policy file %s", r.Promise(), s.Key, s.Promise())
+		}
+	}
+	for _, class := range slices.Sorted(maps.Keys(f.ended)) {
+		for _, table := range slices.Sorted(maps.Keys(f.ended[class])) {
+			if n := f.ended[class][table]; n > 0 {
+				add(unmoved, table, []string{class}, "%s of %s in %s: what they hang on was deleted so long ago that they must be gone, and their expiry was not moved", rows(n), class, table)
+			}
+		}
+	}
 	for _, o := range f.overrides {
 		one := []string{o.Retention}
 		if o.Unexplained > 0 {
@@ -127,13 +140,23 @@ func (p *Prover) tableFaults(f *facts, t *measured.Table, add func(kind, table s
 		}
 		add(detached, t.Name, nil, "%s has %d detached parts, in which nothing expires: %s", t.Name, n, strings.Join(names, ", "))
 	}
-	if _, ok := kindOf(t.Name); !ok {
-		own := ownOf(t.Name)
-		switch {
-		case own == nil && t.People:
-			add(copied, t.Name, nil, "%s has the column subject_keys and is none of Lethe's tables: nothing expires in it by the policy", t.Name)
-		case own != nil && own.ttl != t.TTL:
+	own := ownOf(t.Name)
+	if _, ok := kindOf(t.Name); !ok && own == nil {
+		if t.People {
+			add(copied, t.Name, nil, "%s has columns that name people and is none of Lethe's tables: nothing expires in it by the policy", t.Name)
+		}
+		return
+	}
+	p.settingFaults(t, add)
+	if t.ColumnTTL {
+		add(wrongTTL, t.Name, nil, "a column of %s has a TTL of its own, by which its values go before their rows", t.Name)
+	}
+	if own != nil {
+		if own.ttl != t.TTL {
 			add(wrongTTL, t.Name, nil, "the TTL of %s is %s and must be %s", t.Name, orNone(t.TTL), orNone(own.ttl))
+		}
+		if n := f.overdue[t.Name]; n > 0 {
+			add(late, t.Name, nil, "%s in %s: past their TTL for more than %s", rows(n), t.Name, span(p.patience()))
 		}
 		return
 	}
@@ -143,9 +166,24 @@ func (p *Prover) tableFaults(f *facts, t *measured.Table, add func(kind, table s
 	if t.ExpiresAt != t.TTL {
 		add(wrongAlias, t.Name, nil, "the column expires_at of %s, by which readers go, is not the table's TTL", t.Name)
 	}
-	if got, want := t.Settings[mergeTimeout], strconv.Itoa(p.o.MergeTimeout); got != want {
+}
+
+// settingFaults finds settings that keep expired rows, or the bytes of replaced parts, for
+// longer, whether they are the table's own or the server's.
+func (p *Prover) settingFaults(t *measured.Table, add func(kind, table string, classes []string, format string, args ...any)) {
+	_, events := kindOf(t.Name)
+	if got, want := t.Settings[mergeTimeout], strconv.Itoa(p.o.MergeTimeout); events && got != want {
 		add(wrongSetting, t.Name, nil, "%s of %s is %s and must be %s: expired rows wait for longer than the grace allows for", mergeTimeout, t.Name, cmp.Or(got, "not set"), want)
 	}
+	lasts := func(name string, longest time.Duration, why string) {
+		if n, err := strconv.ParseInt(t.Settings[name], 10, 64); err == nil && n > int64(longest/time.Second) {
+			add(wrongSetting, t.Name, nil, "%s of %s is %d: %s", name, t.Name, n, why)
+		}
+	}
+	if !events {
+		lasts(mergeTimeout, p.patience()/2, "what its TTL removes waits for longer than a day")
+	}
+	lasts("old_parts_lifetime", p.o.Policy.Grace/2, "a part keeps the bytes of what went for so many seconds after it was replaced")
 	for _, name := range slices.Sorted(maps.Keys(t.Settings)) {
 		if strings.Contains(name, "ttl") && name != mergeTimeout {
 			add(wrongSetting, t.Name, nil, "%s of %s is %s, which nobody of us has set", name, t.Name, t.Settings[name])

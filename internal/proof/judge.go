@@ -39,7 +39,7 @@ func (p *Prover) judge(f *facts, ask Ask) *Report {
 	for i := range o.Operator {
 		r.Operator = append(r.Operator, j.operator(&o.Operator[i]))
 	}
-	r.count()
+	r.count(ask.Signed != nil)
 	return r
 }
 

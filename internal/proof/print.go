@@ -63,7 +63,10 @@ func (r *Report) Print(out io.Writer) error {
 	for _, v := range Verdicts {
 		fmt.Fprintf(out, "%s %d  ", v, r.Verdicts[v])
 	}
-	_, err := fmt.Fprintf(out, "\n%s\n", map[bool]string{true: "green: nothing is broken", false: "BROKEN: see the faults and the verdicts"}[r.OK()])
+	_, err := fmt.Fprintf(out, "\n%s\n", map[string]string{
+		green: "green: nothing is broken", broken: "BROKEN: see the faults and the verdicts",
+		unsigned: "nothing is broken, and nobody has signed off which class events are stored under: read that list, and then give this document as --signed-off",
+	}[r.Result])
 	return err
 }
 

@@ -30,6 +30,8 @@ type tables interface {
 	// one of theirs says of rows of these classes.
 	Formatted(ctx context.Context, expression string) (string, error)
 	Expiries(ctx context.Context, expression string, classes []string, from time.Time) (map[string]time.Time, error)
+	// MeasureOverdue counts the rows of one of our own tables that its TTL should have removed.
+	MeasureOverdue(ctx context.Context, table, ttl string, due time.Time) (uint64, error)
 	Groups(ctx context.Context, kind event.Kind, compared, present []event.Attr, version string, limit int) ([]measured.Group, error)
 }
 
@@ -40,6 +42,8 @@ type account interface {
 	MeasureMoves(ctx context.Context, now time.Time, grace time.Duration) ([]measured.Moves, error)
 	MeasureAnchors(ctx context.Context) ([]measured.Anchors, error)
 	MeasureErasures(ctx context.Context, now time.Time) (measured.Erasures, error)
+	// MeasureEnded counts, by table, the rows that must have been moved and were not.
+	MeasureEnded(ctx context.Context, e measured.Ended) (map[string]uint64, error)
 }
 
 // Topic is how long Kafka keeps what was published, next to what the policy allows.
@@ -133,6 +137,8 @@ type facts struct {
 	anchors    []measured.Anchors
 	erasures   measured.Erasures
 	overrides  []measured.Overrides
+	ended      map[string]map[string]uint64 // class → table → rows that must have been moved
+	overdue    map[string]uint64            // by table of our own
 	groups     []measured.Group
 	topics     []Topic
 	noTopics   string // why nothing is known of the topics; "": it is known
@@ -150,7 +156,10 @@ func (p *Prover) Prove(ctx context.Context, ask Ask) (*Report, error) {
 
 func (p *Prover) measure(ctx context.Context, cheap bool) (*facts, error) {
 	o := &p.o
-	f := &facts{now: o.Now().UTC().Truncate(time.Second), registered: map[string]policy.StoredClass{}, expiries: map[string]map[string]time.Time{}}
+	f := &facts{
+		now: o.Now().UTC().Truncate(time.Second), registered: map[string]policy.StoredClass{}, expiries: map[string]map[string]time.Time{},
+		ended: map[string]map[string]uint64{}, overdue: map[string]uint64{},
+	}
 	registered, err := o.Registered(ctx)
 	if err != nil {
 		return nil, err
@@ -163,7 +172,7 @@ func (p *Prover) measure(ctx context.Context, cheap bool) (*facts, error) {
 	for _, c := range registered {
 		f.registered[c.Key] = c
 		keys = append(keys, c.Key)
-		if c.Period.Unit() == policy.Day {
+		if c.Promised.Unit() == policy.Day { // whatever shortened it since
 			scope.Daily = append(scope.Daily, c.Key)
 		}
 	}
@@ -174,6 +183,11 @@ func (p *Prover) measure(ctx context.Context, cheap bool) (*facts, error) {
 		return nil, err
 	}
 	for _, t := range f.tables {
+		if own := ownOf(t.Name); own != nil && own.ttl != "" {
+			if f.overdue[t.Name], err = o.Tables.MeasureOverdue(ctx, t.Name, own.ttl, f.now.Add(-p.patience())); err != nil {
+				return nil, err
+			}
+		}
 		if _, ok := kindOf(t.Name); !ok || t.TTL == "" {
 			continue
 		}
@@ -204,6 +218,13 @@ func (p *Prover) measure(ctx context.Context, cheap bool) (*facts, error) {
 	if f.overrides, err = o.Account.MeasureOverrides(ctx, f.now.Add(-settling)); err != nil {
 		return nil, err
 	}
+	for _, c := range registered {
+		if e, begun := p.endedBy(f, c); begun {
+			if f.ended[c.Key], err = o.Account.MeasureEnded(ctx, e); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for _, k := range event.Kinds {
 		compared, present := o.Policy.Asked(k)
 		groups, err := o.Tables.Groups(ctx, k, compared, present, o.Policy.Version, maxGroups)
@@ -213,6 +234,28 @@ func (p *Prover) measure(ctx context.Context, cheap bool) (*facts, error) {
 		f.groups = append(f.groups, groups...)
 	}
 	return f, nil
+}
+
+// patience is how long a table of our own may keep what its TTL removes: ClickHouse
+// merges for the TTL of these every few hours.
+func (p *Prover) patience() time.Duration { return max(p.o.Policy.Grace, 24*time.Hour) }
+
+// endedBy says which rows of a class an anchor has ended; false where none has come.
+func (p *Prover) endedBy(f *facts, c policy.StoredClass) (measured.Ended, bool) {
+	e := measured.Ended{Retention: c.Key, KeyedBy: c.KeyedBy, After: c.After, AtLeast: c.AtLeast, Due: f.now, Settled: f.now.Add(-p.o.Policy.Grace), Begins: []string{}, Clears: []string{}}
+	if !c.Within {
+		e.Due = e.Settled // its last byte has the grace
+	}
+	for _, a := range f.anchors {
+		switch {
+		case c.Anchor == "":
+		case policy.Begins(a.Action, c.Anchor):
+			e.Begins = append(e.Begins, a.Action)
+		case policy.Clears(a.Action, c.Anchor):
+			e.Clears = append(e.Clears, a.Action)
+		}
+	}
+	return e, len(e.Begins) > 0
 }
 
 func (p *Prover) shortened(ctx context.Context) (map[string]time.Time, error) {

@@ -30,6 +30,10 @@ var now = time.Now().UTC().Truncate(time.Second)
 
 const day24 = 24 * time.Hour
 
+// review is the day by which the operator's values are to be reviewed, whatever the files
+// say: theirs will be over one day.
+var review = now.Truncate(day24).AddDate(0, 1, 0)
+
 // bench is a policy, a database that has its tables, and a clock.
 type bench struct {
 	t      *testing.T
@@ -46,6 +50,9 @@ func newBench(t *testing.T, name string) *bench {
 	p, err := policy.Load("../../schemas/policies/" + name + ".yaml")
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := range p.Operator {
+		p.Operator[i].Review = review
 	}
 	b := &bench{t: t, dsn: embeddedtest.ClickHouse(t), policy: p, now: now}
 	if err := migrate.Apply(t.Context(), migrate.Options{DSN: b.dsn, Policy: p}); err != nil {
@@ -176,7 +183,11 @@ func (b *bench) registered(ctx context.Context) ([]policy.StoredClass, error) {
 	classes, err := b.store.Classes(ctx)
 	var all []policy.StoredClass
 	for _, c := range classes {
-		all = append(all, policy.StoredClass{Key: c.Retention, Period: policy.Period{Months: c.Period.Months, Days: c.Period.Days, Sentinel: c.Sentinel}})
+		period := func(s store.Span) policy.Period { return policy.Period{Months: s.Months, Days: s.Days} }
+		x := policy.StoredClass{Key: c.Retention, Promised: period(c.Promised), Period: period(c.Period), Anchor: c.Anchor, KeyedBy: c.KeyedBy,
+			After: period(c.After), Within: c.Within, AtLeast: period(c.AtLeast), Erasable: c.Erasable, ShortenedBy: c.ShortenedBy}
+		x.Promised.Sentinel, x.Period.Sentinel = c.Sentinel, c.Sentinel
+		all = append(all, policy.Registered(x))
 	}
 	return all, err
 }
@@ -217,7 +228,7 @@ func TestAllPoliciesAreGreenWhenNew(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, name)
 			r := b.prove(Ask{})
-			if !r.OK() || r.Verdicts[Enforced] > 0 || r.Verdicts[Silent] == 0 || r.Verified.Ran {
+			if r.Result != green || r.Verdicts[Enforced] > 0 || r.Verdicts[Silent] == 0 || r.Verified.Ran {
 				t.Errorf("got %v, %v\n%s", r.Verdicts, r.Faults, r.text(t))
 			}
 			if len(r.Sentences) != len(b.policy.Sentences) || len(r.Operator) != len(b.policy.Operator) {

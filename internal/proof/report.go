@@ -31,7 +31,7 @@ type Report struct {
 	Format   string          `json:"format"`
 	At       time.Time       `json:"at"`
 	Policy   Policy          `json:"policy"`
-	Result   string          `json:"result"` // "green" or "broken"
+	Result   string          `json:"result"` // "green", "unsigned" or "broken"
 	Verdicts map[Verdict]int `json:"verdicts"`
 	// Partly says that the rules and the account of moves were not read.
 	Partly    bool       `json:"partly"`
@@ -49,7 +49,7 @@ type Report struct {
 }
 
 // OK reports that nothing is broken.
-func (r *Report) OK() bool { return r.Result == green }
+func (r *Report) OK() bool { return r.Result != broken }
 
 const green, broken = "green", "broken"
 
@@ -229,8 +229,10 @@ func some[T any](list []T) []T {
 	return list
 }
 
-// count sums the verdicts up, and lets no list of the document be null.
-func (r *Report) count() {
+// count sums the verdicts up, and lets no list of the document be null. A rule that puts
+// events into the wrong class looks like any other, so nothing is green whose mapping
+// nobody has signed off.
+func (r *Report) count(signed bool) {
 	r.Faults, r.Sentences, r.Operator, r.Classes = some(r.Faults), some(r.Sentences), some(r.Operator), some(r.Classes)
 	r.Rules, r.Mapping, r.Topics, r.Tables = some(r.Rules), some(r.Mapping), some(r.Topics), some(r.Tables)
 	r.Verdicts = map[Verdict]int{}
@@ -244,6 +246,9 @@ func (r *Report) count() {
 		r.Verdicts[r.Operator[i].Verdict]++
 	}
 	r.Result = green
+	if len(r.Mapping) > 0 && !signed {
+		r.Result = unsigned
+	}
 	if len(r.Faults) > 0 || r.Verdicts[Broken] > 0 {
 		r.Result = broken
 	}

@@ -131,6 +131,10 @@ func (s *Server) forget(ctx context.Context, released time.Time) error {
 	if slices.ContainsFunc(holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
 		return nil
 	}
+	facts, err := s.facts(ctx)
+	if err != nil {
+		return err
+	}
 	all, err := s.o.Requests.Erasures(ctx)
 	if err != nil {
 		return fmt.Errorf("read erasures: %w", err)
@@ -139,7 +143,11 @@ func (s *Server) forget(ctx context.Context, released time.Time) error {
 		if !e.ForgetAt.Equal(policy.Sentinel) {
 			continue
 		}
-		e.ForgetAt = s.o.Policy.Everywhere.End(released).Add(s.o.Policy.Grace)
+		from := released
+		if law := facts.Lawful(e.Until); law.After(from) {
+			from = law // what the hold kept, a law may keep on
+		}
+		e.ForgetAt = s.o.Policy.Everywhere.End(from).Add(s.o.Policy.Grace)
 		e.UpdatedAt = e.UpdatedAt.Add(time.Millisecond) // its state is as old as before
 		if err := s.o.Requests.WriteErasure(ctx, e); err != nil {
 			return fmt.Errorf("write erasure: %w", err)

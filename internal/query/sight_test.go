@@ -2,6 +2,7 @@ package query
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/policy"
 )
 
 const infratrace = "../../schemas/policies/infratrace.yaml"
@@ -91,6 +93,18 @@ func TestStatuteKeepsForOfficers(t *testing.T) {
 	}
 	if got := d.shown("investigator", "/v1/events?"); got != "" {
 		t.Errorf("investigator: got %q, want nothing", got)
+	}
+	// A hold is released, and the law keeps on: forgotten any earlier, the row would be shown again.
+	h := d.holding("/v1/holds", `{"subjects":["user:u_1"],"reason":"case"}`)
+	e = d.erasing(`{"subjects":["user:u_1"]}`)
+	d.holding("/v1/holds/"+h.ID+"/release", "")
+	all, err := d.store.Erasures(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := d.policy.Everywhere.End(policy.Period{Months: 84}.End(now)).Add(d.policy.Grace)
+	if i := slices.IndexFunc(all, func(x event.Erasure) bool { return x.ID == e.ID }); i < 0 || !all[i].ForgetAt.Equal(want) {
+		t.Errorf("got %+v, want the erasure forgotten at %s", all, want)
 	}
 }
 

@@ -153,6 +153,42 @@ func (f *Facts) Remember(x event.Fact) []event.Fact {
 	return all
 }
 
+// Lawful returns until when a law can keep a row of what occurred up to an instant, under
+// any policy file there was; zero where there is no such law. Who was erased must be known
+// so long: their rows would be shown again.
+func (f *Facts) Lawful(until time.Time) (end time.Time) {
+	for _, p := range f.promises {
+		switch {
+		case p.Erasable:
+		case p.AtLeast != (policy.Period{}):
+			end = later(end, p.AtLeast.End(until))
+		default:
+			end = later(end, p.Period.End(until))
+		}
+	}
+	return end
+}
+
+// restored returns the subjects whose deletion was taken back, and when that was last.
+func (f *Facts) restored() map[string]time.Time {
+	all := make(map[string]time.Time)
+	for subject, list := range f.facts {
+		if strings.HasPrefix(subject, hashPrefix) {
+			continue // the same is there by its name
+		}
+		var before []string // actions, each once
+		for _, x := range list {
+			if slices.ContainsFunc(before, func(action string) bool { return policy.Clears(x.Action, action) }) {
+				all[subject] = x.OccurredAt
+			}
+			if !slices.Contains(before, x.Action) {
+				before = append(before, x.Action)
+			}
+		}
+	}
+	return all
+}
+
 // of returns the history of a subject.
 func (f *Facts) of(subject string) []event.Fact {
 	list := f.facts[subject]

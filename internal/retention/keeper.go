@@ -12,9 +12,9 @@ import (
 )
 
 // Keeper keeps the facts fresh for the ingester, and sweeps: all rows every hour,
-// and those of a new hold or erasure at once. Any number of instances may run: what
-// one has done lately the others leave, and of two that begin together only the
-// later moves anything.
+// and those of a new hold, erasure or restoration at once. Any number of instances may
+// run: what one has done lately the others leave, and of two that begin together only
+// the later moves anything.
 type Keeper struct {
 	o       Options
 	book    *Book
@@ -23,6 +23,7 @@ type Keeper struct {
 	metrics *metrics
 	looked  time.Time // at erasures under way
 	sought  time.Time // everybody who is known by hashes alone
+	swept   *Facts    // those whose restorations are in the tables
 }
 
 // NewKeeper registers the metrics and starts nothing.
@@ -110,9 +111,10 @@ func (k *Keeper) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if urgent = append(urgent, found...); len(urgent) > 0 {
+	if urgent = slices.Concat(urgent, found, k.restored(now)); len(urgent) > 0 {
 		return k.sweep(ctx, urgent)
 	}
+	k.swept = k.facts.Load()
 	underway := slices.ContainsFunc(erasures, func(e event.Erasure) bool { return e.State != event.ErasureDone })
 	if underway && now.Sub(k.looked) >= 12*k.o.Look {
 		k.looked = now
@@ -167,7 +169,29 @@ func (k *Keeper) urgent(ctx context.Context, erasures []event.Erasure, last time
 	return urgent, nil
 }
 
+// restored returns the subjects that were restored since the last sweep that knew of
+// them: their rows may be about to end. An ingester that starts takes those of a day.
+func (k *Keeper) restored(now time.Time) (subjects []string) {
+	facts := k.facts.Load()
+	if facts == k.swept {
+		return nil
+	}
+	var known map[string]time.Time
+	if k.swept != nil {
+		known = k.swept.restored()
+	}
+	for subject, at := range facts.restored() {
+		before, is := known[subject]
+		if is && before.Equal(at) || k.swept == nil && now.Sub(at) > 24*time.Hour {
+			continue
+		}
+		subjects = append(subjects, subject)
+	}
+	return subjects
+}
+
 func (k *Keeper) sweep(ctx context.Context, subjects []string) error {
+	facts := k.facts.Load()
 	for {
 		began := k.o.Now()
 		res, err := k.sweeper.Sweep(ctx, subjects)
@@ -180,6 +204,7 @@ func (k *Keeper) sweep(ctx context.Context, subjects []string) error {
 			k.o.Log.Info("moved expiries", "rows", res.Moved, "looked_at", res.Rows, "all", subjects == nil, "took", k.o.Now().Sub(began).Round(time.Millisecond))
 		}
 		if !res.More {
+			k.swept = facts
 			return nil
 		}
 	}

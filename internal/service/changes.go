@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/config"
+	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/policy"
 	"github.com/lethe-audit/lethe/internal/policy/changes"
+	"github.com/lethe-audit/lethe/internal/retention"
+	"github.com/lethe-audit/lethe/internal/store"
 )
 
 // PolicyDiff prints what the policy file now changes of the file old, and how many
@@ -46,21 +50,26 @@ func PolicyDiff(ctx context.Context, c config.ClickHouse, old, now string, out i
 	for i, s := range shortenings {
 		to[s.Old.Key], keys[i] = s, s.Old.Key
 	}
-	for i := range all {
-		if s, ok := to[all[i].Key]; ok {
-			all[i] = s.New
+	holds, next := slices.Clone(all), all
+	for i := range next {
+		if s, ok := to[next[i].Key]; ok {
+			next[i] = s.New
 		}
 	}
-	affected, err := db.Affected(ctx, keys, policy.ExpiresExpr(all), time.Now())
+	at := time.Now()
+	affected, err := db.Affected(ctx, keys, policy.ExpiresExpr(next), at)
 	if err != nil {
 		return err
+	}
+	if err := countMoved(ctx, db, p, holds, next, at, affected); err != nil {
+		return fmt.Errorf("count affected rows: %w", err)
 	}
 	fmt.Fprint(out, "\nstored rows that would follow, of every policy file there was; nothing was moved\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, a := range affected {
 		fmt.Fprintf(w, "  %s\t%s\t%d rows\t%d past their expiry at once", to[a.Retention], a.Table, a.Rows, a.Past)
 		if a.Moved > 0 {
-			fmt.Fprintf(w, "\t%d whose expiry has been moved before: not counted as past", a.Moved)
+			fmt.Fprintf(w, "\t%d whose expiry has been moved before", a.Moved)
 		}
 		fmt.Fprintln(w)
 	}
@@ -71,6 +80,39 @@ func PolicyDiff(ctx context.Context, c config.ClickHouse, old, now string, out i
 		return err
 	}
 	return leave(out, p, shortenings)
+}
+
+// countMoved adds the rows whose expiry was moved: by what is known of accounts, plans and
+// holds they are readable now, and would be over with the promises that come next. What was
+// erased is over already.
+func countMoved(ctx context.Context, db *store.Store, p *policy.Policy, holds, next []policy.StoredClass, at time.Time, affected []store.Affected) error {
+	facts, err := db.Facts(ctx)
+	if err != nil {
+		return err
+	}
+	held, err := db.Holds(ctx)
+	if err != nil {
+		return err
+	}
+	by := func(promises []policy.StoredClass) *retention.Facts {
+		return retention.New(p, retention.Source{Promises: promises, Facts: facts, Holds: held}, func(string) []string { return nil })
+	}
+	before, after := by(holds), by(next)
+	for _, kind := range event.Kinds {
+		if !slices.ContainsFunc(affected, func(a store.Affected) bool { return a.Table == kind.Table() && a.Moved > 0 }) {
+			continue
+		}
+		for row, err := range db.Candidates(ctx, kind, nil) {
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(affected, func(a store.Affected) bool { return a.Table == kind.Table() && a.Retention == row.Retention })
+			if i >= 0 && row.ExpiresOverride > event.ErasedOverride && before.Fate(row).Expires.After(at) && !after.Fate(row).Expires.After(at) {
+				affected[i].Past++
+			}
+		}
+	}
+	return nil
 }
 
 // leave says what it takes to put a policy in force that shortens older promises.

@@ -48,14 +48,26 @@ func TestPolicyDiff(t *testing.T) {
 	}
 	defer db.Close()
 	for i, row := range []struct {
-		class, age string
-		moved      int64
+		class, age, workspace string
+		moved                 string
 	}{
-		{"support@3y", "6 MONTH", 0}, {"support@3y", "18 MONTH", 0}, {"support@3y", "30 MONTH", 0}, {"support@3y", "18 MONTH", 4000000000},
-		{"workspace_metadata@1y-after-workspace.deleted", "5 YEAR", 0}, {"billing@7y", "6 YEAR", 0},
+		{"support@3y", "6 MONTH", "", "0"}, {"support@3y", "18 MONTH", "", "0"}, {"support@3y", "30 MONTH", "", "0"},
+		{"support@3y", "18 MONTH", "held", "4291660800"}, {"billing@7y", "6 YEAR", "", "0"},
+		{"workspace_metadata@1y-after-workspace.deleted", "5 YEAR", "there", "0"},
+		// Deleted eight months ago: kept for four more, and over by the new file.
+		{"workspace_metadata@1y-after-workspace.deleted", "5 YEAR", "gone", "toUInt32(now() + INTERVAL 4 MONTH)"},
+		{"workspace_metadata@1y-after-workspace.deleted", "5 YEAR", "held", "4291660800"},
 	} {
-		if err := db.Exec(t.Context(), fmt.Sprintf("INSERT INTO audit_events (id, retention_class, bucket, occurred_at, retained_from, expires_override) "+
-			"SELECT '%d', '%s', toDate('2026-01-01'), now() - INTERVAL %s, now() - INTERVAL %s, %d", i, row.class, row.age, row.age, row.moved)); err != nil {
+		if err := db.Exec(t.Context(), fmt.Sprintf("INSERT INTO audit_events (id, retention_class, bucket, occurred_at, retained_from, workspace_id, expires_override) "+
+			"SELECT '%d', '%s', toDate('2026-01-01'), now() - INTERVAL %s, now() - INTERVAL %s, '%s', %s", i, row.class, row.age, row.age, row.workspace, row.moved)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range []string{
+		"INSERT INTO anchors SELECT concat('workspace:', arrayJoin(['gone', 'held'])), 'workspace.deleted', now64() - INTERVAL 8 MONTH, '', '/svc', '1', now64(), now() + INTERVAL 9 YEAR",
+		"INSERT INTO holds SELECT 'h', ['workspace:held'], [], 'case', now64(), toDateTime64(0, 3), now64(), now() + INTERVAL 9 YEAR",
+	} {
+		if err := db.Exec(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,7 +88,7 @@ func TestPolicyDiff(t *testing.T) {
 		got := diff(database, old, now)
 		for _, want := range []string{
 			"support@3y to 1y audit_events 4 rows 2 past their expiry at once 1 whose expiry has been moved before",
-			"workspace_metadata@1y-after-workspace.deleted to 6m after workspace.deleted audit_events 1 rows 0 past their expiry at once",
+			"workspace_metadata@1y-after-workspace.deleted to 6m after workspace.deleted audit_events 3 rows 1 past their expiry at once 2 whose expiry has been moved before",
 			"POLICY_SHORTENS=" + q.Version,
 		} {
 			if !strings.Contains(got, want) {

@@ -313,6 +313,7 @@ func TestNothingIsAnsweredThatCannotBeRecorded(t *testing.T) {
 	}
 	shown.show(authority.Issue("127.0.0.1", time.Hour))
 	p.says("records: ready")
+	p.says("complete: ready")
 	if status, err := c.search("http://" + addr); status != http.StatusOK {
 		t.Errorf("got %d %v, want 200", status, err)
 	}

@@ -43,19 +43,30 @@ func (s *Store) measure(ctx context.Context, op, text string, params []any, f fu
 func (s *Store) MeasureTables(ctx context.Context) ([]measured.Table, error) {
 	const op = "measure tables"
 	var all []measured.Table
-	err := s.measure(ctx, op, `SELECT t.name, t.engine_full, c.expires_at, c.people, ifNull(t.total_rows, 0), ifNull(t.total_bytes, 0)
+	defaults, err := s.serverSettings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = s.measure(ctx, op, `SELECT t.name, t.engine_full, c.expires_at, c.people, ifNull(t.total_rows, 0), ifNull(t.total_bytes, 0),
+			countSubstrings(t.create_table_query, ' TTL ') > countSubstrings(t.engine_full, ' TTL ')
 		FROM system.tables AS t
-		LEFT JOIN (SELECT table, anyIf(default_expression, name = 'expires_at') AS expires_at, max(name = 'subject_keys') AS people
+		LEFT JOIN (SELECT table, anyIf(default_expression, name = 'expires_at' AND default_kind = 'ALIAS') AS expires_at,
+				max(name IN ('subject_keys', 'subject', 'subjects', 'user_id', 'user_email', 'session_id', 'device_id', 'target_id', 'target_owner_id', 'actor_on_behalf_of_id')) AS people
 			FROM system.columns WHERE database = currentDatabase() GROUP BY table) AS c ON c.table = t.name
 		WHERE t.database = currentDatabase() AND t.engine != 'View' ORDER BY t.name`, nil, func(rows driver.Rows) error {
 		var t measured.Table
 		var engine string
-		var people uint8
-		if err := rows.Scan(&t.Name, &engine, &t.ExpiresAt, &people, &t.Rows, &t.Bytes); err != nil {
+		var people, columnTTL uint8
+		if err := rows.Scan(&t.Name, &engine, &t.ExpiresAt, &people, &t.Rows, &t.Bytes, &columnTTL); err != nil {
 			return err
 		}
-		t.People = people > 0
+		t.People, t.ColumnTTL = people > 0, columnTTL > 0
 		t.TTL, t.Settings = takeApart(engine)
+		for name, value := range defaults {
+			if _, ok := t.Settings[name]; !ok {
+				t.Settings[name] = value
+			}
+		}
 		all = append(all, t)
 		return nil
 	})
@@ -96,6 +107,18 @@ func (s *Store) MeasureTables(ctx context.Context) ([]measured.Table, error) {
 		t.Oldest = unix(oldest)
 	}
 	return all, nil
+}
+
+// serverSettings are those of tables that the server's configuration changes for all.
+func (s *Store) serverSettings(ctx context.Context) (map[string]string, error) {
+	settings := map[string]string{}
+	err := s.measure(ctx, "read settings", "SELECT name, value FROM system.merge_tree_settings WHERE changed", nil, func(rows driver.Rows) error {
+		var name, value string
+		err := rows.Scan(&name, &value)
+		settings[name] = value
+		return err
+	})
+	return settings, err
 }
 
 // takeApart finds the TTL and the settings in the definition of a table.

@@ -91,6 +91,7 @@ func Check(p *policy.Policy, text string) *Report {
 		}
 		r.Entries = append(r.Entries, f)
 	}
+	r.places(p, bySum)
 	for _, s := range all {
 		if len(s.Times) == 0 {
 			continue
@@ -135,6 +136,13 @@ func (r *Report) compare(e policy.Sentence, s Sentence, stated map[string]bool) 
 	}
 	open = open || slices.ContainsFunc(s.Times, func(t Time) bool { return t.Kind == Vague })
 	for _, v := range e.Values {
+		switch {
+		case v.Places != nil:
+			continue
+		case v.Denied:
+			r.add(Differs, s.Line, v.Line, "%s: the file says no, the sentence does not", v.Path)
+			continue
+		}
 		if s.holds(v) {
 			if why := s.otherAnchor(v.From); why != "" && e.Waived == "" {
 				r.add(Differs, s.Line, v.Line, "%s counts from %s, the sentence %s", v.Path, v.From, why)

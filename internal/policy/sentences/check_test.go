@@ -348,6 +348,38 @@ func TestEveryChangeOfAnAnchorFails(t *testing.T) {
 	}
 }
 
+// TestEveryChangeOfABoundWordFails changes what is no period: a yes or a no, and where data
+// may lie.
+func TestEveryChangeOfABoundWordFails(t *testing.T) {
+	harbour := texts(t)[0]
+	harbour.file = strings.Replace(harbour.file, "\nsentences:\n", "\nstorage_regions: {only: [NO, IS], never: [EU]}\nsentences:\n"+
+		"  - {section: \"9\", about: places, sha256: "+sum("Our servers stand in Norway and Iceland.")+", binds: storage_regions.only}\n"+
+		"  - {section: \"9\", about: the union, sha256: "+sum("We keep nothing in the EU.")+", binds: storage_regions.never}\n"+
+		"  - {section: \"9\", about: the law, sha256: "+sum("The law may keep bills.")+", binds: classes.billing.erasable}\n"+
+		"  - {section: \"9\", about: identity, sha256: "+sum("You must show who you are.")+", binds: rights.verify_identity}\n", 1)
+	harbour.text += "\n\nOur servers stand in Norway and Iceland. We keep nothing in the EU. The law may keep bills. You must show who you are.\n"
+	if r := Check(harbour.policy(t), harbour.text); len(r.find(TextChanged)) != len(r.Problems) {
+		t.Fatalf("as it is: got %v", r.Problems)
+	}
+	for _, c := range []struct{ old, now, want string }{
+		{"only: [NO, IS]", "only: [NO]", "storage_regions.only: the sentence names Iceland, which is not in it"},
+		{"only: [NO, IS]", "only: [NO, IS, US]", "storage_regions.only: the sentence does not name United States"},
+		{"only: [NO, IS]", "only: [NO, IN]", "storage_regions.only: the sentence does not name India"},
+		{"never: [EU]", "never: [GB]", "storage_regions.never: the sentence does not name United Kingdom"},
+		{"erasable: false, reason: tax", "erasable: true, reason: tax", "classes.billing.erasable: the file says no"},
+		{"verify_identity: true", "verify_identity: false", "rights.verify_identity: the file says no"},
+	} {
+		changed := harbour
+		if changed.file = strings.Replace(harbour.file, c.old, c.now, 1); changed.file == harbour.file {
+			t.Fatalf("the file has no %q", c.old)
+		}
+		r := Check(changed.policy(t), changed.text)
+		if !slices.ContainsFunc(r.find(Differs), func(p Problem) bool { return strings.HasPrefix(p.What, c.want) }) {
+			t.Errorf("%s: got %v, want %s", c.now, r.Problems, c.want)
+		}
+	}
+}
+
 // alsoTheOperators adds the operator's value that reads the same sentence.
 func (p *published) alsoTheOperators(values map[string]string, v policy.Value) {
 	var doc yaml.Node

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/event"
+	"github.com/lethe-audit/lethe/internal/policy"
 )
 
 // Table is one table of the database, as the system tables describe it.
@@ -16,11 +17,13 @@ type Table struct {
 	TTL, ExpiresAt string
 	// Settings are those that stand in the table's definition.
 	Settings map[string]string
-	People   bool // it has the column subject_keys
-	Rows     uint64
-	Bytes    uint64    // on disk, of active parts
-	Oldest   time.Time // the oldest row, where the table has a time; zero: unknown or empty
-	Detached []Part
+	People   bool // it has a column that names people as ours do
+	// ColumnTTL says that a column has a TTL of its own, by which values go before their row.
+	ColumnTTL bool
+	Rows      uint64
+	Bytes     uint64    // on disk, of active parts
+	Oldest    time.Time // the oldest row, where the table has a time; zero: unknown or empty
+	Detached  []Part
 }
 
 // Part is a part that was taken out of a table. Nothing in it expires.
@@ -64,6 +67,17 @@ type Overrides struct {
 	Table, Retention string
 	Unexplained      uint64 // moved, and no move says so
 	Unmoved          uint64 // a move says otherwise, and had the time
+}
+
+// Ended says which rows of a stored class must have been moved: those of whom all that
+// they hang on was deleted, and not restored since, so long ago that they are over.
+type Ended struct {
+	Retention, KeyedBy string
+	// Begins and Clears are the actions that begin the period and take that back.
+	Begins, Clears []string
+	After, AtLeast policy.Period // from the deletion, and from the instant that the row counts from
+	Due            time.Time     // by which both are over
+	Settled        time.Time     // what was stored, told or released later may not have been swept yet
 }
 
 // Moves counts the deliveries of one table and class by what moved them last.
