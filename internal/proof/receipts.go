@@ -47,8 +47,7 @@ type Receipts struct {
 // ReceiptsFormat names the form of the document.
 const ReceiptsFormat = "lethe-receipts-1"
 
-// Receipts makes the receipts of the days whose grace is over. A range of offsets that
-// was delivered twice within other bounds counts twice.
+// Receipts makes the receipts of the days whose grace is over.
 func (p *Prover) Receipts(ctx context.Context, r records, from, to time.Time) (*Receipts, error) {
 	out := &Receipts{Format: ReceiptsFormat, At: p.o.Now().UTC().Truncate(time.Second), Policy: p.o.Policy.Version, Receipts: []Receipt{}}
 	classes, err := p.o.Registered(ctx)

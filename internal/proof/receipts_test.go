@@ -98,3 +98,27 @@ func TestReceiptsCountADeliveryOnce(t *testing.T) {
 		t.Errorf("got %+v", r.Receipts)
 	}
 }
+
+// TestReceiptsCountARowOnce: another ingester took over at offset 2 and stored in other
+// batches what the one before it stored as well.
+func TestReceiptsCountARowOnce(t *testing.T) {
+	b := newBench(t, "itskode")
+	free, pro, there := request(40*day24, "free"), request(40*day24, "pro"), request(day24, "free")
+	all := []published{free, pro, free, there, pro, free, free}
+	for _, batch := range [][2]int64{{0, 2}, {2, 4}, {4, 6}, {2, 5}, {5, 7}} {
+		b.offset = batch[0]
+		b.insert(all[batch[0]:batch[1]]...)
+	}
+	r := b.receipts(now.Add(-100*day24), now)
+	if len(r.Receipts) != 2 || r.Receipts[0].Accounted != 4 || r.Receipts[1].Accounted != 2 || !r.OK() {
+		t.Errorf("four of free, two of pro: got %+v", r.Receipts)
+	}
+	b.now = now.Add(20 * day24)
+	r = b.receipts(now, b.now)
+	if len(r.Receipts) != 1 || r.Receipts[0].Accounted != 1 || r.Receipts[0].Left != 1 {
+		t.Errorf("one that is there: got %+v", r.Receipts)
+	}
+	if got := b.prove(Ask{}).verdict(t, "classes.request.keep.free").Binds[0]; got.Reached != 5 {
+		t.Errorf("the proof: got %d that reached the limit, want 5", got.Reached)
+	}
+}
