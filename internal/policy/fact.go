@@ -39,6 +39,13 @@ var actions = map[string]action{
 	planChanged:                  {},
 }
 
+// Begins reports whether an action begins the periods of an anchor. An account that is
+// deleted was meant to be, whether a request was told or not. Both are names as
+// Fact.Action has them.
+func Begins(action, anchor string) bool {
+	return action == anchor || action == "account.deleted" && anchor == "account.deletion_requested"
+}
+
 // Clears reports whether an action takes an earlier anchor of the same subject
 // back. Both are names as Fact.Action has them.
 func Clears(action, anchor string) bool { return slices.Contains(actions[action].clears, anchor) }

@@ -193,6 +193,18 @@ func (r *Report) kinds() []string {
 	return slices.Compact(list)
 }
 
+// bound is what the first sentence that binds a path says of it.
+func (r *Report) bound(t *testing.T, path string) Bound {
+	t.Helper()
+	for _, s := range r.Sentences {
+		if i := slices.IndexFunc(s.Binds, func(b Bound) bool { return b.Path == path }); i >= 0 {
+			return s.Binds[i]
+		}
+	}
+	t.Fatalf("no sentence binds %s", path)
+	return Bound{}
+}
+
 // verdict is that on the sentence that binds a path.
 func (r *Report) verdict(t *testing.T, path string) *Sentence {
 	t.Helper()

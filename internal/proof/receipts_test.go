@@ -118,7 +118,7 @@ func TestReceiptsCountARowOnce(t *testing.T) {
 	if len(r.Receipts) != 1 || r.Receipts[0].Accounted != 1 || r.Receipts[0].Left != 1 {
 		t.Errorf("one that is there: got %+v", r.Receipts)
 	}
-	if got := b.prove(Ask{}).verdict(t, "classes.request.keep.free").Binds[0]; got.Reached != 5 {
+	if got := b.prove(Ask{}).bound(t, "classes.request.keep.free"); got.Reached != 5 {
 		t.Errorf("the proof: got %d that reached the limit, want 5", got.Reached)
 	}
 }

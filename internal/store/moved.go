@@ -78,10 +78,11 @@ FROM `+moved+` GROUP BY retention_class, cause ORDER BY retention_class, cause`,
 	return all, nil
 }
 
-// MeasureAnchors counts the anchors by action.
+// MeasureAnchors counts by action the events that are anchors, whomever they are about
+// and however often that is kept.
 func (s *Store) MeasureAnchors(ctx context.Context) ([]measured.Anchors, error) {
 	var all []measured.Anchors
-	err := s.measure(ctx, "count anchors", "SELECT toString(action), uniqExact(subject, occurred_at, source, id), toInt64(toUnixTimestamp(toDateTime(min(occurred_at), 'UTC'))) FROM anchors GROUP BY action ORDER BY action", nil,
+	err := s.measure(ctx, "count anchors", "SELECT toString(action), uniqExact(occurred_at, source, id), toInt64(toUnixTimestamp(toDateTime(min(occurred_at), 'UTC'))) FROM anchors GROUP BY action ORDER BY action", nil,
 		func(rows driver.Rows) error {
 			var a measured.Anchors
 			var oldest int64
