@@ -78,12 +78,13 @@ func TestReceipts(t *testing.T) {
 	}
 
 	var text strings.Builder
-	if err := r.Print(&text); err != nil || !strings.Contains(text.String(), "1 row expired and gone, 0 rows left") {
+	days := "days " + midnight.Format(time.DateOnly) + " to " + day(-30) + ", each once its grace is over"
+	if err := r.Print(&text); err != nil || !strings.Contains(text.String(), "1 row expired and gone, 0 rows left") || !strings.Contains(text.String(), days) {
 		t.Errorf("got %v\n%s", err, &text)
 	}
 	document, err := r.JSON()
 	var read Receipts
-	if err != nil || json.Unmarshal(document, &read) != nil || !slices.Equal(read.Receipts, want) || read.Format != ReceiptsFormat {
+	if err != nil || json.Unmarshal(document, &read) != nil || !slices.Equal(read.Receipts, want) || read.Format != ReceiptsFormat || read.From != day(0) || read.To != day(-30) {
 		t.Errorf("got %v\n%s", err, document)
 	}
 }

@@ -73,7 +73,7 @@ var unseen = map[string]string{
 	"minors":          "no age is stored: whose data is that of a minor, only people can tell",
 	"storage_regions": "the services start only where the countries that the operator declares are allowed; that the machines, the backups and the exports are there cannot be seen from inside",
 	"purposes":        "what people use the data for cannot be seen from inside",
-	"complaint":       "it is an address",
+	"complaint":       "it says whom people can turn to, and promises no time",
 }
 
 func (j *judgement) backups() string {
