@@ -123,8 +123,11 @@ func promised(s policy.StoredClass) string {
 func (f *facts) reached(table, key string, grace time.Duration) (n uint64) {
 	if c, ok := f.registered[key]; ok && !c.Period.Sentinel {
 		for _, x := range f.cells {
-			last := time.Unix(int64(x.Day+1)*86400-1, 0)
-			if x.Table == table && x.Retention == key && !c.Period.End(last).Add(grace).After(f.now) {
+			end := c.Period.End(time.Unix(int64(x.Day+1)*86400-1, 0))
+			if f.since[key].After(end) {
+				end = f.since[key]
+			}
+			if x.Table == table && x.Retention == key && !end.Add(grace).After(f.now) {
 				n += x.Rows
 			}
 		}

@@ -232,6 +232,7 @@ func TestWhatWasShortenedHasTheGraceFromThen(t *testing.T) {
 	b.sql("SYSTEM STOP TTL MERGES request_events")
 	old := "now() - toIntervalYear(3)"
 	b.sql(insertAs("request_events", old+" AS retained_from, "+old+" AS occurred_at, toStartOfMonth("+old+") AS bucket", "id = 'e-0'"))
+	b.insert(request(3*365*day24, "")) // is gone
 	for _, c := range []struct {
 		name  string
 		since time.Time // zero: it was not shortened
@@ -251,8 +252,8 @@ func TestWhatWasShortenedHasTheGraceFromThen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.verdict(t, "classes.usage.keep"); (got.Verdict == Broken) != c.late || got.Binds[0].Past != 1 {
-			t.Errorf("%s: got %s (%s), %d past", c.name, got.Verdict, got.Why, got.Binds[0].Past)
+		if got := r.verdict(t, "classes.usage.keep"); (got.Verdict == Broken) != c.late || (got.Binds[0].Reached > 0) != c.late || got.Binds[0].Past != 1 {
+			t.Errorf("%s: got %s (%s), %d past, %d reached the limit", c.name, got.Verdict, got.Why, got.Binds[0].Past, got.Binds[0].Reached)
 		}
 	}
 }
