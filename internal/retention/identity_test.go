@@ -1,12 +1,9 @@
 package retention
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -102,31 +99,6 @@ func TestWhoLeavesASharedRow(t *testing.T) {
 	t.Run("a row that is one's alone goes", func(t *testing.T) {
 		r := row(team, "a", hour(0))
 		if fate := New(p, Source{Promises: p.Stored(), Facts: []event.Fact{deleted("a", day)}}, marked).Fate(r); fate.Leaving != nil || !fate.Expires.Equal(due(day)) {
-			t.Errorf("got %+v", fate)
-		}
-	})
-	t.Run("where an account only shortens the period", func(t *testing.T) {
-		text, err := os.ReadFile("../../schemas/policies/daestro.yaml")
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(t.TempDir(), "daestro.yaml")
-		text = bytes.Replace(text, []byte("everywhere: 45d}"), []byte("everywhere: 45d, shared_rows: operator}"), 1)
-		text = bytes.Replace(text, []byte("\noperator:\n"), []byte("\noperator:\n  erasure_shared_rows: {value: identity, basis: a test, owner: a test, review: 2027-01-01}\n"), 1)
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		p, err := policy.Load(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f := New(p, Source{Promises: p.Stored(), Facts: []event.Fact{deleted("b", day)}}, marked)
-		r := shared(hour(0))
-		if r.Retention = "audit@within-7d-of-account.deletion_requested"; f.Fate(r).Leaving == nil {
-			t.Error("a class that waits for the account: the row goes")
-		}
-		r.Retention = "jobs/enterprise@90d-or-within-7d-of-account.deletion_requested"
-		if fate := f.Fate(r); fate.Leaving != nil || !fate.Hidden || !fate.Expires.Equal(hour(7*day)) {
 			t.Errorf("got %+v", fate)
 		}
 	})
