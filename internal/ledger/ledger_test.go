@@ -260,3 +260,62 @@ func TestRefusedRowsLeaveTheEntryOfDeadOnes(t *testing.T) {
 		}
 	})
 }
+
+func TestLeast(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		parts []Part
+		want  uint64
+	}{
+		{"nothing", nil, 0},
+		{"side by side", []Part{{Range{0, 3}, 2}, {Range{4, 7}, 3}}, 5},
+		{"the same again", []Part{{Range{0, 3}, 2}, {Range{0, 3}, 2}}, 2},
+		{"the same again, and one row has come under another class", []Part{{Range{0, 3}, 2}, {Range{0, 3}, 1}}, 2},
+		{"again within other bounds", []Part{{Range{0, 1}, 2}, {Range{2, 3}, 2}, {Range{4, 5}, 2}, {Range{2, 4}, 3}, {Range{5, 6}, 2}}, 7},
+		{"one read again in the middle", []Part{{Range{0, 9}, 10}, {Range{4, 5}, 2}}, 10},
+		{"which of them came twice cannot be told", []Part{{Range{0, 5}, 3}, {Range{4, 9}, 4}}, 4},
+	} {
+		if got := Least(c.parts); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+// Ingesters that take over from one another, each where the ledger ended when it came,
+// and go on writing although another has: of every cell each row is counted once.
+func TestLeastIsExactWhereIngestersTakeOver(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rows := rapid.SliceOfN(rapid.IntRange(0, 2), 1, 40).Draw(t, "the cell of each offset")
+		parts := make([][]Part, 3)
+		want := make([]uint64, 3)
+		end := 0
+		for range rapid.IntRange(1, 6).Draw(t, "ingesters") {
+			at := end
+			for range rapid.IntRange(0, 6).Draw(t, "batches") {
+				next := min(at+rapid.IntRange(1, 9).Draw(t, "offsets"), len(rows))
+				if at == next {
+					break
+				}
+				found := make([]uint64, 3)
+				for _, cell := range rows[at:next] {
+					found[cell]++
+				}
+				for cell, n := range found {
+					if n > 0 {
+						parts[cell] = append(parts[cell], Part{Range{int64(at), int64(next - 1)}, n})
+					}
+				}
+				at = next
+			}
+			end = max(end, at)
+		}
+		for _, cell := range rows[:end] {
+			want[cell]++
+		}
+		for cell := range parts {
+			if got := Least(parts[cell]); got != want[cell] {
+				t.Fatalf("cell %d of %v in %v: got %d, want %d", cell, rows, parts[cell], got, want[cell])
+			}
+		}
+	})
+}

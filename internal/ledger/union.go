@@ -46,3 +46,24 @@ func Between(united []Range) []Range {
 	}
 	return gaps
 }
+
+// Part is how many rows of one cell an entry counts.
+type Part struct {
+	Range
+	Rows uint64
+}
+
+// Least returns how many rows of one cell the entries of a partition have stored, each
+// row once: the most that entries without an offset in common come to. That is exact
+// where each ingester began at the end of an entry, as they do; otherwise, since an
+// entry does not say of an offset which cell it is in, there may have been more. It
+// sorts its argument in place.
+func Least(parts []Part) uint64 {
+	slices.SortFunc(parts, func(a, b Part) int { return cmp.Compare(a.Last, b.Last) })
+	most := make([]uint64, len(parts)+1) // that the first ones come to
+	for i, p := range parts {
+		before, _ := slices.BinarySearchFunc(parts[:i], p.First, func(a Part, first int64) int { return cmp.Compare(a.Last, first) })
+		most[i+1] = max(most[i], most[before]+p.Rows)
+	}
+	return most[len(parts)]
+}

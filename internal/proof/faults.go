@@ -262,6 +262,13 @@ func rows(n uint64) string {
 	return strconv.FormatUint(n, 10) + " rows"
 }
 
+func times(n uint64) string {
+	if n == 1 {
+		return "once"
+	}
+	return strconv.FormatUint(n, 10) + " times"
+}
+
 func orNone(s string) string { return cmp.Or(s, "none") }
 
 // span writes a time with days where it has some, as policies do.

@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/policy"
-	"github.com/lethe-audit/lethe/internal/proof/measured"
 )
 
 // judge makes the report of what was measured.
@@ -123,8 +123,11 @@ func promised(s policy.StoredClass) string {
 func (f *facts) reached(table, key string, grace time.Duration) (n uint64) {
 	if c, ok := f.registered[key]; ok && !c.Period.Sentinel {
 		for _, x := range f.cells {
-			last := time.Unix(int64(x.Day+1)*86400-1, 0)
-			if x.Table == table && x.Retention == key && !c.Period.End(last).Add(grace).After(f.now) {
+			end := c.Period.End(time.Unix(int64(x.Day+1)*86400-1, 0))
+			if f.since[key].After(end) {
+				end = f.since[key]
+			}
+			if x.Table == table && x.Retention == key && !end.Add(grace).After(f.now) {
 				n += x.Rows
 			}
 		}
@@ -142,11 +145,13 @@ func (f *facts) moved(table, key string) (n uint64) {
 	return n
 }
 
-// anchored returns how many anchors of an action have come.
-func (f *facts) anchored(action string) uint64 {
-	i := slices.IndexFunc(f.anchors, func(a measured.Anchors) bool { return a.Action == action })
-	if i < 0 {
-		return 0
+// begun says what has come that begins the periods of an anchor; "": nothing.
+func (f *facts) begun(anchor string) string {
+	var come []string
+	for _, a := range f.anchors {
+		if policy.Begins(a.Action, anchor) {
+			come = append(come, a.Action+" has come "+times(a.Count))
+		}
 	}
-	return f.anchors[i].Count
+	return strings.Join(come, ", ")
 }

@@ -128,7 +128,8 @@ const maxGroups = 100_000
 type facts struct {
 	now        time.Time
 	registered map[string]policy.StoredClass
-	expires    string // the expression that the tables must have, in ClickHouse's form
+	since      map[string]time.Time // of a class that was shortened, from when on that holds
+	expires    string               // the expression that the tables must have, in ClickHouse's form
 	tables     []measured.Table
 	expiries   map[string]map[string]time.Time // table → class → expiry of a row of now
 	classes    []measured.Class
@@ -168,6 +169,7 @@ func (p *Prover) measure(ctx context.Context, cheap bool) (*facts, error) {
 	if scope.Since, err = p.shortened(ctx); err != nil {
 		return nil, err
 	}
+	f.since = scope.Since
 	keys := make([]string, 0, len(registered))
 	for _, c := range registered {
 		f.registered[c.Key] = c

@@ -120,7 +120,8 @@ func audit(ago time.Duration, action string, more ...string) published {
 func (b *bench) insert(all ...published) {
 	b.t.Helper()
 	batch := b.store.NewBatch()
-	e := ledger.Entry{Partition: ledger.Partition{Cluster: "c", Topic: "lethe.any"}, First: b.offset, ReceivedAt: b.now, PolicyVersion: b.policy.Version}
+	var entry ledger.Builder
+	entry.Reset(ledger.Partition{Cluster: "c", Topic: "lethe.any"})
 	for _, p := range all {
 		ev := &event.Event{Kind: p.kind, Time: b.now.Add(-p.ago)}
 		row := new(event.Row)
@@ -141,19 +142,20 @@ func (b *bench) insert(all ...published) {
 		}
 		row.ID, row.Topic, row.Offset = "e-"+strconv.FormatInt(b.offset, 10), "lethe.any", b.offset
 		row.Retention, row.Bucket, row.RetainedFrom, row.PolicyVersion = d.Retention, d.Bucket, d.RetainedFrom, b.policy.Version
+		if err := entry.Add(b.offset, b.offset, ledger.Stored); err != nil {
+			b.t.Fatal(err)
+		}
 		b.offset++
-		e.Counts[ledger.Stored]++
-		e.Cells = append(e.Cells, ledger.Cell{Table: p.kind.Table(), Retention: d.Retention, Day: int32(d.RetainedFrom.Unix() / 86400), Rows: 1,
+		entry.Count(ledger.Cell{Table: p.kind.Table(), Retention: d.Retention, Day: int32(d.RetainedFrom.Unix() / 86400), Rows: 1,
 			Digest: ledger.Digest(row.Source, row.ID, row.Offset)})
 		if d.ExpiresAt.After(now) { // the engine has removed the others long ago
 			batch.Add(row)
 		}
 	}
-	e.Last = b.offset - 1
 	if err := b.store.Insert(b.t.Context(), batch, strconv.FormatUint(rand.Uint64(), 36)); err != nil {
 		b.t.Fatal(err)
 	}
-	if err := b.store.WriteLedger(b.t.Context(), []ledger.Entry{e}); err != nil {
+	if err := b.store.WriteLedger(b.t.Context(), []ledger.Entry{entry.Entry(0, b.now, b.policy.Version)}); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -200,6 +202,18 @@ func (r *Report) kinds() []string {
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+// bound is what the first sentence that binds a path says of it.
+func (r *Report) bound(t *testing.T, path string) Bound {
+	t.Helper()
+	for _, s := range r.Sentences {
+		if i := slices.IndexFunc(s.Binds, func(b Bound) bool { return b.Path == path }); i >= 0 {
+			return s.Binds[i]
+		}
+	}
+	t.Fatalf("no sentence binds %s", path)
+	return Bound{}
 }
 
 // verdict is that on the sentence that binds a path.

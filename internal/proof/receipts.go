@@ -41,16 +41,18 @@ type Receipts struct {
 	Format   string    `json:"format"`
 	At       time.Time `json:"at"`
 	Policy   string    `json:"policy_version"`
+	From     string    `json:"from"`
+	To       string    `json:"to"`
 	Receipts []Receipt `json:"receipts"`
 }
 
 // ReceiptsFormat names the form of the document.
 const ReceiptsFormat = "lethe-receipts-1"
 
-// Receipts makes the receipts of the days whose grace is over. A range of offsets that
-// was delivered twice within other bounds counts twice.
+// Receipts makes the receipts of the days whose grace is over.
 func (p *Prover) Receipts(ctx context.Context, r records, from, to time.Time) (*Receipts, error) {
-	out := &Receipts{Format: ReceiptsFormat, At: p.o.Now().UTC().Truncate(time.Second), Policy: p.o.Policy.Version, Receipts: []Receipt{}}
+	out := &Receipts{Format: ReceiptsFormat, At: p.o.Now().UTC().Truncate(time.Second), Policy: p.o.Policy.Version,
+		From: from.Format(time.DateOnly), To: to.Format(time.DateOnly), Receipts: []Receipt{}}
 	classes, err := p.o.Registered(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("make receipts: %w", err)
@@ -143,6 +145,7 @@ func (r *Receipts) JSON() ([]byte, error) {
 // Print writes them for a person.
 func (r *Receipts) Print(out io.Writer) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "policy version %s, at %s; days %s to %s, each once its grace is over\n\n", r.Policy, r.At.Format("2006-01-02 15:04:05 MST"), r.From, r.To)
 	fmt.Fprintln(t, "DAY\tSTORED CLASS\tTABLE\tBECAUSE OF\tACCOUNTED\tLEFT\tEXPIRED")
 	var left, expired uint64
 	for _, x := range r.Receipts {

@@ -78,12 +78,13 @@ func TestReceipts(t *testing.T) {
 	}
 
 	var text strings.Builder
-	if err := r.Print(&text); err != nil || !strings.Contains(text.String(), "1 row expired and gone, 0 rows left") {
+	days := "days " + midnight.Format(time.DateOnly) + " to " + day(-30) + ", each once its grace is over"
+	if err := r.Print(&text); err != nil || !strings.Contains(text.String(), "1 row expired and gone, 0 rows left") || !strings.Contains(text.String(), days) {
 		t.Errorf("got %v\n%s", err, &text)
 	}
 	document, err := r.JSON()
 	var read Receipts
-	if err != nil || json.Unmarshal(document, &read) != nil || !slices.Equal(read.Receipts, want) || read.Format != ReceiptsFormat {
+	if err != nil || json.Unmarshal(document, &read) != nil || !slices.Equal(read.Receipts, want) || read.Format != ReceiptsFormat || read.From != day(0) || read.To != day(-30) {
 		t.Errorf("got %v\n%s", err, document)
 	}
 }
@@ -96,5 +97,29 @@ func TestReceiptsCountADeliveryOnce(t *testing.T) {
 	r := b.receipts(now.Add(-1000*day24), now)
 	if len(r.Receipts) != 2 || r.Receipts[0].Expired != 1 || r.Receipts[1].Expired != 1 {
 		t.Errorf("got %+v", r.Receipts)
+	}
+}
+
+// TestReceiptsCountARowOnce: another ingester took over at offset 2 and stored in other
+// batches what the one before it stored as well.
+func TestReceiptsCountARowOnce(t *testing.T) {
+	b := newBench(t, "itskode")
+	free, pro, there := request(40*day24, "free"), request(40*day24, "pro"), request(day24, "free")
+	all := []published{free, pro, free, there, pro, free, free}
+	for _, batch := range [][2]int64{{0, 2}, {2, 4}, {4, 6}, {2, 5}, {5, 7}} {
+		b.offset = batch[0]
+		b.insert(all[batch[0]:batch[1]]...)
+	}
+	r := b.receipts(now.Add(-100*day24), now)
+	if len(r.Receipts) != 2 || r.Receipts[0].Accounted != 4 || r.Receipts[1].Accounted != 2 || !r.OK() {
+		t.Errorf("four of free, two of pro: got %+v", r.Receipts)
+	}
+	b.now = now.Add(20 * day24)
+	r = b.receipts(now, b.now)
+	if len(r.Receipts) != 1 || r.Receipts[0].Accounted != 1 || r.Receipts[0].Left != 1 {
+		t.Errorf("one that is there: got %+v", r.Receipts)
+	}
+	if got := b.prove(Ask{}).bound(t, "classes.request.keep.free"); got.Reached != 5 {
+		t.Errorf("the proof: got %d that reached the limit, want 5", got.Reached)
 	}
 }

@@ -73,7 +73,7 @@ var unseen = map[string]string{
 	"minors":          "no age is stored: whose data is that of a minor, only people can tell",
 	"storage_regions": "the services start only where the countries that the operator declares are allowed; that the machines, the backups and the exports are there cannot be seen from inside",
 	"purposes":        "what people use the data for cannot be seen from inside",
-	"complaint":       "it is an address",
+	"complaint":       "it says whom people can turn to, and promises no time",
 }
 
 func (j *judgement) backups() string {
@@ -228,10 +228,11 @@ func (j *judgement) kept(keys map[string]bool, kinds event.KindSet, n *Counts, a
 	switch {
 	case n.Reached > 0:
 		return Enforced, rows(n.Reached) + " reached the limit, and none is left beyond it and the grace"
-	case anchor != "" && j.f.anchored(anchor) == 0:
-		return Untested, "no " + anchor + " has come yet"
 	case anchor != "":
-		return Untested, fmt.Sprintf("%s has come %d times; no row has reached the limit that it sets", anchor, j.f.anchored(anchor))
+		if come := j.f.begun(anchor); come != "" {
+			return Untested, come + "; no row has reached the limit that it sets"
+		}
+		return Untested, "no " + anchor + " has come yet"
 	case n.Rows == 0:
 		return Untested, "there is no row yet"
 	}

@@ -53,7 +53,7 @@ func TestVerdictsFollowTheFacts(t *testing.T) {
 	}
 	account("no deletion", Untested, "no account.deleted has come yet")
 	b.sql("INSERT INTO anchors (subject, action, occurred_at, source, id, forget_at) VALUES ('user:u_1', 'account.deleted', now64() - 100, '/svc', 'a', now() + 900000)")
-	account("a deletion", Untested, "account.deleted has come 1 times; no row has reached the limit that it sets")
+	account("a deletion", Untested, "account.deleted has come once; no row has reached the limit that it sets")
 	move := func(to time.Time) {
 		b.sql("INSERT INTO retention_moves (" + moveColumns + ") SELECT 'audit_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
 			`xxHash64(concat(source, '\0', id, '\0', toString(src_offset))), 0, toUnixTimestamp(toDateTime('` + to.Format(time.DateTime) + `', 'UTC')), 'anchor', ` + b.sql("SELECT count() + 1 FROM retention_moves") +
@@ -92,18 +92,12 @@ func TestTiersAreJudgedApart(t *testing.T) {
 	b := newBench(t, "itskode")
 	b.insert(request(20*day24, "free"), request(20*day24, "pro"), request(3*day24, ""))
 	r := b.prove(Ask{})
-	bound := map[string]Bound{}
-	for _, s := range r.Sentences {
-		for _, x := range s.Binds {
-			bound[x.Path] = x
-		}
-	}
 	for path, want := range map[string]Verdict{"classes.request.keep.free": Enforced, "classes.request.keep.pro": Untested, "classes.request.keep.enterprise": Untested, "erasure.everywhere": Unprovable} {
-		if got := bound[path]; got.Verdict != want {
+		if got := r.bound(t, path); got.Verdict != want {
 			t.Errorf("%s: got %s (%s), want %s", path, got.Verdict, got.Why, want)
 		}
 	}
-	if got := bound["classes.request.keep.enterprise"].WorstCase; got != "120d with backups, and the grace of 1d" {
+	if got := r.bound(t, "classes.request.keep.enterprise").WorstCase; got != "120d with backups, and the grace of 1d" {
 		t.Errorf("ninety days and thirty of backups: got %q", got)
 	}
 	for _, o := range r.Operator {
@@ -120,23 +114,40 @@ func TestSoonerCountsWhatWasMoved(t *testing.T) {
 	job := published{event.Audit, 20 * day24, map[event.Attr]string{event.EventAction: "job.done", event.EventOutcome: "success", event.PlanTier: "free", event.UserID: "u_1"}}
 	b.insert(job)
 	r := b.prove(Ask{})
-	var tier, sooner *Bound
-	for i := range r.Sentences {
-		for k := range r.Sentences[i].Binds {
-			switch x := &r.Sentences[i].Binds[k]; x.Path {
-			case "classes.jobs.keep.free":
-				tier = x
-			case "classes.jobs.sooner.within":
-				sooner = x
-			}
-		}
-	}
-	if sooner == nil || sooner.Verdict != Untested || !strings.Contains(sooner.Why, "account.deletion_requested") || sooner.Reached != 0 {
+	tier, sooner := r.bound(t, "classes.jobs.keep.free"), r.bound(t, "classes.jobs.sooner.within")
+	if sooner.Verdict != Untested || !strings.Contains(sooner.Why, "account.deletion_requested") || sooner.Reached != 0 {
 		t.Errorf("sooner: got %+v", sooner)
 	}
-	if tier == nil || tier.Verdict != Enforced || tier.Reached != 1 {
+	if tier.Verdict != Enforced || tier.Reached != 1 {
 		t.Errorf("the tier's own period: got %+v", tier)
 	}
+}
+
+// TestADeletionWithoutARequest: who is gone has asked for it, whether the request was
+// told or not, and what counts from the request counts from the deletion.
+func TestADeletionWithoutARequest(t *testing.T) {
+	b := newBench(t, "daestro")
+	expect := func(when, path string, want Verdict, says string) {
+		t.Helper()
+		if x := b.prove(Ask{}).bound(t, path); x.Verdict != want || !strings.Contains(x.Why, says) {
+			t.Errorf("%s: got %s (%s), want %s (%s)", when, x.Verdict, x.Why, want, says)
+		}
+	}
+	b.insert(audit(8*day24, "key.created", "user.id", "u_1"))
+	expect("an account", "classes.audit.within", Untested, "no account.deletion_requested has come yet")
+	anchor := func(subject, action string) {
+		b.sql("INSERT INTO anchors (subject, action, occurred_at, source, id, forget_at) VALUES ('" + subject + "', '" + action + "', toDateTime64('" + now.Add(-7*day24).Format(time.DateTime) + "', 3), '/svc', 'a', now() + 900000)")
+	}
+	anchor("user:u_1", "account.deleted")
+	anchor("hash:k1:ab", "account.deleted") // the same, without a name
+	anchor("user:u_2", "account.restored")
+	expect("a deletion", "classes.audit.within", Untested, "account.deleted has come once; no row has reached")
+	b.sql("INSERT INTO retention_moves (" + moveColumns + ") SELECT 'audit_events', retention_class, bucket, toDate(retained_from), src_topic, src_partition, src_offset, " +
+		`xxHash64(concat(source, '\0', id, '\0', toString(src_offset))), 0, toUInt32(toUnixTimestamp(now()) - 90000), 'anchor', 1, now64() - 90000 FROM audit_events`)
+	b.sql("DELETE FROM audit_events WHERE 1")
+	expect("six days and the grace later", "classes.audit.within", Enforced, "1 row reached the limit, and none is left")
+	anchor("user:u_3", "account.deletion_requested")
+	expect("another class", "classes.jobs.sooner.within", Untested, "account.deleted has come once, account.deletion_requested has come once; no row")
 }
 
 // TestMapping finds the rule of each stored row again.
@@ -221,6 +232,7 @@ func TestWhatWasShortenedHasTheGraceFromThen(t *testing.T) {
 	b.sql("SYSTEM STOP TTL MERGES request_events")
 	old := "now() - toIntervalYear(3)"
 	b.sql(insertAs("request_events", old+" AS retained_from, "+old+" AS occurred_at, toStartOfMonth("+old+") AS bucket", "id = 'e-0'"))
+	b.insert(request(3*365*day24, "")) // is gone
 	for _, c := range []struct {
 		name  string
 		since time.Time // zero: it was not shortened
@@ -240,8 +252,8 @@ func TestWhatWasShortenedHasTheGraceFromThen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.verdict(t, "classes.usage.keep"); (got.Verdict == Broken) != c.late || got.Binds[0].Past != 1 {
-			t.Errorf("%s: got %s (%s), %d past", c.name, got.Verdict, got.Why, got.Binds[0].Past)
+		if got := r.verdict(t, "classes.usage.keep"); (got.Verdict == Broken) != c.late || (got.Binds[0].Reached > 0) != c.late || got.Binds[0].Past != 1 {
+			t.Errorf("%s: got %s (%s), %d past, %d reached the limit", c.name, got.Verdict, got.Why, got.Binds[0].Past, got.Binds[0].Reached)
 		}
 	}
 }

@@ -138,7 +138,7 @@ func (f *Facts) Remember(x event.Fact) []event.Fact {
 	end := at
 	for _, p := range f.promises {
 		switch {
-		case begins(x.Action, p.Anchor), policy.Clears(x.Action, p.Anchor):
+		case policy.Begins(x.Action, p.Anchor), policy.Clears(x.Action, p.Anchor):
 			end = later(later(end, p.After.End(at)), p.AtLeast.End(at))
 		case p.Downgrade != "":
 			end = later(end, p.Period.End(at))

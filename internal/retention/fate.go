@@ -186,7 +186,7 @@ func (f *Facts) ends(p *policy.StoredClass, subject string, from time.Time) (end
 	for _, x := range f.of(subject) {
 		at := x.OccurredAt.Truncate(time.Second)
 		switch clears := policy.Clears(x.Action, p.Anchor); {
-		case begins(x.Action, p.Anchor) && !ok:
+		case policy.Begins(x.Action, p.Anchor) && !ok:
 			end, ok = p.After.End(at), true
 			if p.Within {
 				end = end.Add(-f.policy.Grace)
@@ -199,12 +199,6 @@ func (f *Facts) ends(p *policy.StoredClass, subject string, from time.Time) (end
 		}
 	}
 	return end, ok
-}
-
-// begins reports whether an action begins the periods of an anchor. An account that
-// is deleted was meant to be, whether a request was told or not.
-func begins(action, anchor string) bool {
-	return action == anchor || action == "account.deleted" && anchor == "account.deletion_requested"
 }
 
 // downgraded returns when a row ends under the shortest plan that came after it. A

@@ -242,7 +242,7 @@ func (s *Sweeper) Erasures(ctx context.Context) error {
 
 func (s *Sweeper) erasures(ctx context.Context, all []event.Erasure, facts *Facts) error {
 	for _, e := range all {
-		if e.State == event.ErasureDone {
+		if e.State == event.ErasureDone && e.KeptRows == 0 { // else the hold may be released
 			continue
 		}
 		if err := s.erasure(ctx, e, facts); err != nil {
@@ -283,11 +283,13 @@ func (s *Sweeper) erasure(ctx context.Context, e event.Erasure, facts *Facts) er
 	if err != nil {
 		return err
 	}
-	next.ErasedRows = max(e.ErasedRows, left) // more may have come late
+	next.ErasedRows = max(e.ErasedRows, left)
 	switch {
 	case e.State == event.ErasureRequested:
 		next.State = event.ErasureMoved
-	case left > 0:
+	case left > 0 && e.State != event.ErasureMoved: // a hold was released, or they came late
+		next.State, next.ErasedRows = event.ErasureMoved, e.ErasedRows+left
+	case left > 0, e.State == event.ErasureDone:
 	case e.State == event.ErasureMoved:
 		next.State = event.ErasureRemoved
 	default:

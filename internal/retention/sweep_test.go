@@ -315,4 +315,35 @@ func TestKeeperErasesUntilNothingIsLeft(t *testing.T) {
 		t.Errorf("got %d rows erased and %d kept, want 1 and 2", e.ErasedRows, e.KeptRows)
 	}
 	w.want("erased", map[string]time.Time{held.ID: policy.Sentinel, bill.ID: bill.RetainedFrom.AddDate(7, 0, 0), back.ID: back.RetainedFrom.AddDate(2, 0, 0), other.ID: other.RetainedFrom.AddDate(2, 0, 0)})
+
+	// The hold is released after the erasure was done: it is not any more, until that row is gone.
+	later := time.Now()
+	if err := w.WriteHold(t.Context(), event.Hold{ID: "h", Subjects: []string{"user:suspect"}, Reason: "court", PlacedAt: now, ReleasedAt: later, UpdatedAt: later, ForgetAt: now.AddDate(9, 0, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	state := func() event.Erasure {
+		all, err := w.Erasures(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all[0]
+	}
+	s := w.sweeper(w)
+	if err := s.Erasures(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e := state(); e.State != event.ErasureMoved || e.ErasedRows != 2 || e.KeptRows != 1 || e.KeptReason != "statute" {
+		t.Errorf("released: got %s, %d rows erased and %d kept by a %s, want moved, 2, 1, statute", e.State, e.ErasedRows, e.KeptRows, e.KeptReason)
+	}
+	w.sweep()
+	await(t, "the erasure to be done again", func() bool {
+		w.exec("OPTIMIZE TABLE audit_events FINAL")
+		if err := s.Erasures(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return state().State == event.ErasureDone
+	})
+	if e := state(); e.ErasedRows != 2 || e.KeptRows != 1 {
+		t.Errorf("got %d rows erased and %d kept, want 2 and 1", e.ErasedRows, e.KeptRows)
+	}
 }

@@ -78,10 +78,11 @@ FROM `+moved+` GROUP BY retention_class, cause ORDER BY retention_class, cause`,
 	return all, nil
 }
 
-// MeasureAnchors counts the anchors by action.
+// MeasureAnchors counts by action the events that are anchors, whomever they are about
+// and however often that is kept.
 func (s *Store) MeasureAnchors(ctx context.Context) ([]measured.Anchors, error) {
 	var all []measured.Anchors
-	err := s.measure(ctx, "count anchors", "SELECT toString(action), uniqExact(subject, occurred_at, source, id), toInt64(toUnixTimestamp(toDateTime(min(occurred_at), 'UTC'))) FROM anchors GROUP BY action ORDER BY action", nil,
+	err := s.measure(ctx, "count anchors", "SELECT toString(action), uniqExact(occurred_at, source, id), toInt64(toUnixTimestamp(toDateTime(min(occurred_at), 'UTC'))) FROM anchors GROUP BY action ORDER BY action", nil,
 		func(rows driver.Rows) error {
 			var a measured.Anchors
 			var oldest int64
@@ -108,13 +109,41 @@ FROM (SELECT argMax(e.state, e.updated_at) AS state, argMax(e.deadline, e.update
 	return e, wrap("count erasures", err)
 }
 
-// Accounted sums the ledger's cells by table, class and day. A range that was
-// delivered twice counts once.
-func (s *Store) Accounted(ctx context.Context) ([]ledger.Cell, error) {
-	return s.cells(ctx, "sum the ledger's cells", `SELECT t, r, d, sum(n) FROM
-		(SELECT DISTINCT cluster, topic, epoch, partition, first, last, toString(c.table) AS t, toString(c.retention) AS r, toInt32(c.day) AS d, c.rows AS n, c.digest
-			FROM ingest_ledger ARRAY JOIN cells AS c)
-		GROUP BY t, r, d ORDER BY t, r, d`)
+// Accounted sums the ledger's cells by table, class and day. What was delivered twice
+// counts once, within whatever bounds: where entries of a partition overlap, their
+// counts come one by one, and ledger.Least takes them together.
+func (s *Store) Accounted(ctx context.Context) (all []ledger.Cell, err error) {
+	err = s.measure(ctx, "sum the ledger's cells", `
+SELECT t, r, d, sumIf(rows, NOT overlap), groupArrayIf(firsts, overlap), groupArrayIf(lasts, overlap), groupArrayIf(counts, overlap)
+FROM
+(
+    SELECT t, r, d, arraySort(groupUniqArray((first, last, n))) AS parts, parts.1 AS firsts, parts.2 AS lasts, parts.3 AS counts, arraySum(counts) AS rows,
+        arrayExists((l, f) -> f <= l, arrayPopBack(lasts), arrayPopFront(firsts)) AS overlap
+    FROM
+    (
+        SELECT cluster, topic, epoch, partition, first, last, toString(c.table) AS t, toString(c.retention) AS r, toInt32(c.day) AS d, c.rows AS n
+        FROM ingest_ledger ARRAY JOIN cells AS c
+    )
+    GROUP BY t, r, d, cluster, topic, epoch, partition
+)
+GROUP BY t, r, d ORDER BY t, r, d`, nil, func(rows driver.Rows) error {
+		var c ledger.Cell
+		var firsts, lasts [][]int64
+		var counts [][]uint64
+		if err := rows.Scan(&c.Table, &c.Retention, &c.Day, &c.Rows, &firsts, &lasts, &counts); err != nil {
+			return err
+		}
+		for i := range firsts {
+			parts := make([]ledger.Part, len(firsts[i]))
+			for j := range parts {
+				parts[j] = ledger.Part{Range: ledger.Range{First: firsts[i][j], Last: lasts[i][j]}, Rows: counts[i][j]}
+			}
+			c.Rows += ledger.Least(parts)
+		}
+		all = append(all, c)
+		return nil
+	})
+	return all, err
 }
 
 // Kept counts the deliveries that are in the tables and were not moved, by table,
