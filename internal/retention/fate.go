@@ -41,7 +41,7 @@ type Fate struct {
 	// Erased rows are for nobody, even while a hold or their removal takes its time.
 	Erased bool
 	Held   bool
-	// Leaving are those of the row's people who go from it while it stays.
+	// Leaving are those of the row's people who go from it, sooner than the row or with it.
 	Leaving []Leaving
 	Cause   Cause
 }
@@ -94,9 +94,16 @@ func (f *Facts) Fate(r *event.Row) Fate {
 	if p.AtLeast != (policy.Period{}) {
 		least = p.AtLeast.End(r.RetainedFrom)
 	}
+	gone, why := erasedAt, ByErasure // what was erased
+	if !p.Erasable {
+		if gone, why = least, ByStatute; least.IsZero() {
+			gone = own
+		}
+	}
 	shared := f.shared(p, r)
+	erased := f.mayBeErased(r) && f.isErased(r, erasable(r, shared))
 	if shared {
-		f.members(p, r, least, &fate)
+		erased = f.members(p, r, least, gone, &fate) || erased
 	} else if end, ok := f.anchored(p, r); ok {
 		fate.Hidden = p.Within
 		sooner(later(end, least), ByAnchor)
@@ -104,18 +111,9 @@ func (f *Facts) Fate(r *event.Row) Fate {
 	if end, ok := f.downgraded(p, r); ok {
 		sooner(end, ByPlan)
 	}
-	if f.mayBeErased(r) && f.isErased(r, erasable(r, shared && p.Erasable)) {
-		switch {
-		case p.Erasable:
-			fate.Erased = true
-			sooner(erasedAt, ByErasure)
-		default:
-			fate.Hidden = true
-			fate.Cause = ByStatute
-			if !least.IsZero() {
-				sooner(least, ByStatute)
-			}
-		}
+	if erased {
+		sooner(gone, why)
+		fate.Erased, fate.Hidden, fate.Cause = p.Erasable, fate.Hidden || !p.Erasable, why
 	}
 	fate.Readable = fate.Expires
 	if f.isHeld(r) {
@@ -128,7 +126,7 @@ func (f *Facts) Fate(r *event.Row) Fate {
 	return fate
 }
 
-// erasedAt is the expiry of erased rows.
+// erasedAt is the expiry of erased rows that no law keeps.
 var erasedAt = time.Unix(event.ErasedOverride, 0).UTC()
 
 func later(a, b time.Time) time.Time {

@@ -4,112 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lethe-audit/lethe/internal/event"
-	"github.com/lethe-audit/lethe/internal/policy"
 )
-
-const team = "audit@within-30d-of-account.deleted"
-
-// shared is a row of infratrace in which a acted on what b owns, and c.
-func shared(at time.Time) *event.Row {
-	r := row(team, "a", at)
-	r.Text[event.TDeviceID], r.Text[event.TReason], r.Text[event.TAction] = "a-phone", "because I say so", "device.updated"
-	r.Owners = []string{"b", "c"}
-	r.SubjectKeys = append(r.SubjectKeys, "device:a-phone", "user:b", "user:c")
-	return r
-}
-
-// Who leaves a shared row, when, and when the row goes.
-func TestWhoLeavesASharedRow(t *testing.T) {
-	p := load(t, "infratrace")
-	const day = 24
-	deleted := func(who string, h int) event.Fact {
-		return event.Fact{Subject: "user:" + who, Action: "account.deleted", OccurredAt: hour(h)}
-	}
-	back := func(who string, h int) event.Fact {
-		return event.Fact{Subject: "user:" + who, Action: "account.restored", OccurredAt: hour(h)}
-	}
-	due := func(h int) time.Time { return hour(h + 29*day) } // thirty days, less the grace
-	erasure := func(subjects ...string) (e event.Erasure) {
-		for _, s := range subjects {
-			e.Hashes = append(e.Hashes, marked(s)...)
-		}
-		e.Until = hour(100 * day)
-		return e
-	}
-	type who = map[string]time.Time
-	for _, c := range []struct {
-		name    string
-		facts   []event.Fact
-		erased  []string
-		leaving who
-		expires time.Time // zero: waits
-		hidden  bool
-		erases  bool
-	}{
-		{"nobody", nil, nil, who{}, time.Time{}, false, false},
-		{"one", []event.Fact{deleted("a", day)}, nil, who{"user:a": due(day)}, time.Time{}, false, false},
-		{"one, and came back", []event.Fact{deleted("a", day), back("a", 20*day)}, nil, who{}, time.Time{}, false, false},
-		{"one, and came back too late", []event.Fact{deleted("a", day), back("a", 31*day)}, nil, who{"user:a": due(day)}, time.Time{}, false, false},
-		{"two", []event.Fact{deleted("a", day), deleted("c", 9*day)}, nil, who{"user:a": due(day), "user:c": due(9 * day)}, time.Time{}, false, false},
-		{"all", []event.Fact{deleted("a", day), deleted("c", 9*day), deleted("b", 5*day)}, nil,
-			who{"user:a": due(day), "user:b": due(5 * day), "user:c": due(9 * day)}, due(9 * day), true, false},
-		{"an erased one", nil, []string{"user:b"}, who{"user:b": erasedAt}, time.Time{}, false, false},
-		{"who acted, erased by a device", nil, []string{"device:a-phone"}, who{"device:a-phone": erasedAt}, time.Time{}, false, false},
-		{"all erased, one by a device", nil, []string{"device:a-phone", "user:b", "user:c"}, who{"device:a-phone": erasedAt, "user:b": erasedAt, "user:c": erasedAt}, erasedAt, false, true},
-		{"one erased, the others deleted", []event.Fact{deleted("b", day), deleted("c", 2*day)}, []string{"user:a"},
-			who{"user:a": erasedAt, "user:b": due(day), "user:c": due(2 * day)}, due(2 * day), true, false},
-		{"the team", nil, []string{"workspace:w"}, who{}, erasedAt, false, true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := shared(hour(0))
-			r.Text[event.TWorkspace] = "w"
-			f := New(p, Source{Promises: p.Stored(), Facts: c.facts, Erasures: []event.Erasure{erasure(c.erased...)}}, marked)
-			fate := f.Fate(r)
-			leaving := who{}
-			for _, l := range fate.Leaving {
-				leaving[l.Key] = l.At
-			}
-			if c.expires.IsZero() {
-				c.expires = policy.Sentinel
-			}
-			if !reflect.DeepEqual(leaving, c.leaving) || !fate.Expires.Equal(c.expires) || fate.Hidden != c.hidden || fate.Erased != c.erases {
-				t.Errorf("got %+v", fate)
-			}
-			for key, at := range c.leaving {
-				if got := fate.Without(at.Add(-time.Second), true); slices.Contains(got, key) {
-					t.Errorf("an officer does not see %s before %s", key, at)
-				}
-				if !slices.Contains(fate.Without(at, true), key) || !slices.Contains(fate.Without(hour(0), false), key) {
-					t.Errorf("%s is seen", key)
-				}
-			}
-			held := New(p, Source{Promises: p.Stored(), Facts: c.facts, Erasures: []event.Erasure{erasure(c.erased...)}, Holds: []event.Hold{{Subjects: []string{"user:c"}}}}, marked).Fate(r)
-			if got := held.Without(policy.Sentinel, true); got != nil || !held.Expires.Equal(policy.Sentinel) {
-				t.Errorf("held: %q leave, and it expires at %s", got, held.Expires)
-			}
-		})
-	}
-	t.Run("a row that is one's alone goes", func(t *testing.T) {
-		r := row(team, "a", hour(0))
-		if fate := New(p, Source{Promises: p.Stored(), Facts: []event.Fact{deleted("a", day)}}, marked).Fate(r); fate.Leaving != nil || !fate.Expires.Equal(due(day)) {
-			t.Errorf("got %+v", fate)
-		}
-	})
-	t.Run("where the policy takes the row", func(t *testing.T) {
-		whole := *p
-		whole.SharedRows = "row"
-		if fate := New(&whole, Source{Promises: p.Stored(), Facts: []event.Fact{deleted("b", day)}}, marked).Fate(shared(hour(0))); fate.Leaving != nil || !fate.Expires.Equal(due(day)) || !fate.Hidden {
-			t.Errorf("got %+v", fate)
-		}
-	})
-}
 
 // killed stops a sweep after so many of its writes, or before the first.
 type killed struct {

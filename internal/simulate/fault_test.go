@@ -139,6 +139,10 @@ func TestFaults(t *testing.T) {
 		{fault{name: "a shared row goes with the first of its people", source: func(s *retention.Source) {
 			s.Promises = slices.DeleteFunc(s.Promises, func(c policy.StoredClass) bool { return event.Original(c.Key) != c.Key })
 		}}, []string{"infratrace"}},
+		{fault{name: "one who is erased hides what a law keeps from the others", source: func(s *retention.Source) {
+			without("account.deleted")(s) // so that nobody but the erased is taken for all
+			s.Promises = slices.DeleteFunc(s.Promises, func(c policy.StoredClass) bool { return event.Original(c.Key) != c.Key && !c.Erasable })
+		}}, []string{"infratrace"}},
 		{fault{name: "the identity stays in a shared row", late: true, fate: func(f *retention.Fate) { f.Leaving = nil }}, []string{"infratrace"}},
 		{fault{name: "an identity goes at once", fate: func(f *retention.Fate) {
 			for i := range f.Leaving {
