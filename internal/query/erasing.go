@@ -220,7 +220,7 @@ func (s *Server) expect(ctx context.Context, facts *retention.Facts, e event.Era
 			switch fate := after.Fate(row); {
 			case fate.Held:
 				will.Hold++
-			case fate.Erased, len(fate.Without(now, true)) > 0: // the row, or the person out of it
+			case fate.Goes(now): // the row, or the person out of it
 				will.Erase++
 			default:
 				will.Statute++

@@ -65,6 +65,19 @@ func (f Fate) Without(now time.Time, officer bool) (people []string) {
 	return people
 }
 
+// last returns when the row goes, or where it stays the last who leaves it.
+func (f Fate) last() time.Time {
+	if len(f.Leaving) == 0 || f.Cause == ByStatute {
+		return f.Expires
+	}
+	return slices.MaxFunc(f.Leaving, func(a, b Leaving) int { return a.At.Compare(b.At) }).At
+}
+
+// Goes reports whether a row, or one of its people, has to be gone at an instant.
+func (f Fate) Goes(now time.Time) bool {
+	return f.Erased || !f.Expires.After(now) || len(f.Without(now, true)) > 0
+}
+
 // Visible reports whether a reader may see the row at an instant.
 func (f Fate) Visible(now time.Time, officer bool) bool {
 	switch {
