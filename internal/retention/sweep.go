@@ -127,7 +127,7 @@ func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) 
 	if err != nil {
 		return res, fmt.Errorf("read facts: %w", err)
 	}
-	if slices.ContainsFunc(source.Holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
+	if subjects == nil && slices.ContainsFunc(source.Holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
 		// A held row outlives what ended it, and must find it again when it is released.
 		now := s.o.Now()
 		if err := s.o.Storage.KeepFacts(ctx, now.Add(heldFacts), now.Add(2*heldFacts)); err != nil {
