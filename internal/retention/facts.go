@@ -32,8 +32,8 @@ type Facts struct {
 	hashed   bool                    // there are facts by hash
 	erased   map[string]time.Time    // by hash: until when
 	latest   time.Time               // of erased
-	held     map[string]bool         // by subject
-	heldHash map[string]bool         // of subjects that are not known
+	held     map[string]time.Time    // by subject: since when
+	heldHash map[string]time.Time    // of subjects that are not known
 	unswept  []string                // ids of erasures
 }
 
@@ -55,7 +55,7 @@ func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts 
 		policy: p, hash: hash,
 		promises: make(map[string]*policy.StoredClass, len(s.Promises)), tiers: make(map[tier]policy.Period),
 		facts:  make(map[string][]event.Fact),
-		erased: make(map[string]time.Time), held: make(map[string]bool), heldHash: make(map[string]bool),
+		erased: make(map[string]time.Time), held: make(map[string]time.Time), heldHash: make(map[string]time.Time),
 	}
 	for i := range s.Promises {
 		f.promises[s.Promises[i].Key] = &s.Promises[i]
@@ -78,15 +78,20 @@ func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts 
 	}
 	for _, h := range s.Holds {
 		if h.ReleasedAt.IsZero() {
-			for _, subject := range h.Subjects {
-				f.held[subject] = true
-			}
-			for _, unknown := range unexplained(h.Hashes, h.Subjects, hash) {
-				f.heldHash[unknown] = true
-			}
+			first(f.held, h.Subjects, h.PlacedAt)
+			first(f.heldHash, unexplained(h.Hashes, h.Subjects, hash), h.PlacedAt)
 		}
 	}
 	return f
+}
+
+// first keeps the earliest instant of each key.
+func first(of map[string]time.Time, keys []string, at time.Time) {
+	for _, k := range keys {
+		if was, ok := of[k]; !ok || at.Before(was) {
+			of[k] = at
+		}
+	}
 }
 
 func (f *Facts) erase(e event.Erasure) {

@@ -40,7 +40,9 @@ type Fate struct {
 	Hidden bool
 	// Erased rows are for nobody, even while a hold or their removal takes its time.
 	Erased bool
-	Held   bool
+	// Held rows stay, Since the first hold that stands was placed.
+	Held  bool
+	Since time.Time
 	// Leaving are those of the row's people who go from it, sooner than the row or with it.
 	Leaving []Leaving
 	Cause   Cause
@@ -77,6 +79,10 @@ func (f Fate) last() time.Time {
 func (f Fate) Goes(now time.Time) bool {
 	return f.Erased || !f.Expires.After(now) || len(f.Without(now, true)) > 0
 }
+
+// HeldBefore reports whether a hold that stands was placed before an instant: what would
+// have ended then is still there.
+func (f Fate) HeldBefore(end time.Time) bool { return f.Held && f.Since.Before(end) }
 
 // Visible reports whether a reader may see the row at an instant.
 func (f Fate) Visible(now time.Time, officer bool) bool {
@@ -129,9 +135,8 @@ func (f *Facts) Fate(r *event.Row) Fate {
 		fate.Erased, fate.Hidden, fate.Cause = p.Erasable, fate.Hidden || !p.Erasable, why
 	}
 	fate.Readable = fate.Expires
-	if f.isHeld(r) {
-		fate.Held, fate.Cause = true, ByHold
-		fate.Expires = policy.Sentinel
+	if fate.Since, fate.Held = f.heldSince(r); fate.Held {
+		fate.Expires, fate.Cause = policy.Sentinel, ByHold
 	}
 	if !fate.Expires.Equal(own) {
 		fate.Override = uint32(fate.Expires.Unix())
@@ -275,12 +280,24 @@ func (f *Facts) isErased(r *event.Row, keys []string) bool {
 	return false
 }
 
-func (f *Facts) isHeld(r *event.Row) bool {
+// heldSince returns when the first of the holds that stand on a row was placed.
+func (f *Facts) heldSince(r *event.Row) (since time.Time, held bool) {
 	if len(f.held) == 0 && len(f.heldHash) == 0 {
-		return false
+		return since, false
+	}
+	found := func(of map[string]time.Time, k string) {
+		if at, ok := of[k]; ok && (!held || at.Before(since)) {
+			since, held = at, true
+		}
 	}
 	var buf [16]string
-	return slices.ContainsFunc(Keys(buf[:0], r), func(k string) bool {
-		return f.held[k] || len(f.heldHash) > 0 && slices.ContainsFunc(f.hash(k), func(h string) bool { return f.heldHash[h] })
-	})
+	for _, k := range Keys(buf[:0], r) {
+		found(f.held, k)
+		if len(f.heldHash) > 0 {
+			for _, h := range f.hash(k) {
+				found(f.heldHash, h)
+			}
+		}
+	}
+	return since, held
 }

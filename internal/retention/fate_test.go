@@ -2,6 +2,7 @@ package retention
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -277,6 +278,47 @@ func TestPlans(t *testing.T) {
 				t.Errorf("got %s, want %s", fate.Expires, want)
 			}
 		})
+	}
+}
+
+// A row that was over before its hold was placed is not what the hold is about, and of
+// several holds the first that stands counts.
+func TestHeldBefore(t *testing.T) {
+	end := hour(1000)
+	placed := func(n int, subject string, released bool) event.Hold {
+		h := event.Hold{PlacedAt: hour(n)}
+		if strings.HasPrefix(subject, "hash") {
+			h.Hashes = []string{subject}
+		} else {
+			h.Subjects = []string{subject}
+		}
+		if released {
+			h.ReleasedAt = hour(n + 1)
+		}
+		return h
+	}
+	for name, c := range map[string]struct {
+		holds []event.Hold
+		want  bool
+	}{
+		"none":                          {nil, false},
+		"before":                        {[]event.Hold{placed(999, "user:u", false)}, true},
+		"at the end":                    {[]event.Hold{placed(1000, "user:u", false)}, false},
+		"after":                         {[]event.Hold{placed(1001, "user:u", false)}, false},
+		"of somebody else":              {[]event.Hold{placed(10, "user:v", false)}, false},
+		"released":                      {[]event.Hold{placed(10, "user:u", true)}, false},
+		"another one after":             {[]event.Hold{placed(10, "user:u", false), placed(1001, "user:u", false)}, true},
+		"another one after, told first": {[]event.Hold{placed(1001, "user:u", false), placed(10, "user:u", false)}, true},
+		"of another subject":            {[]event.Hold{placed(1001, "user:u", false), placed(10, "workspace:w", false)}, true},
+		"by a hash":                     {[]event.Hold{placed(1001, "user:u", false), placed(10, "hash of user:u", false)}, true},
+		"by a hash, after":              {[]event.Hold{placed(1001, "hash of user:u", false)}, false},
+	} {
+		r := row("usage@2y", "u", hour(0))
+		r.Text[event.TWorkspace] = "w"
+		p := load(t, "bstrapr")
+		if got := New(p, Source{Promises: p.Stored(), Holds: c.holds}, marked).Fate(r).HeldBefore(end); got != c.want {
+			t.Errorf("%s: got %v, want %v", name, got, c.want)
+		}
 	}
 }
 
