@@ -117,6 +117,8 @@ func TestFaults(t *testing.T) {
 				s.Holds[i].ReleasedAt = time.Time{}
 			}
 		}}, policies},
+		{fault{name: "what comes late is not held", fate: func(f *retention.Fate) { f.Since = policy.Sentinel }}, []string{"abstra", "itskode"}},
+		{fault{name: "what comes late is held by a later hold", late: true, fate: func(f *retention.Fate) { f.Since = begin }}, []string{"abstra", "itskode"}},
 		{fault{name: "the tier is wrong", event: func(e *event.Event) {
 			if e.Text[event.PlanTier] == "enterprise" {
 				e.Set(event.PlanTier, "pro")

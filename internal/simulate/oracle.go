@@ -68,6 +68,11 @@ func (o *oracle) watch(h *happening) *watched {
 	if h.at.After(h.arrives.Add(5 * time.Minute)) {
 		w.from = h.arrives
 	}
+	if end := w.keep.after(w.from); w.keep.is() && !h.arrives.Before(end) { // on time it would be gone, or held
+		w.stored = w.stored && slices.ContainsFunc(o.requests, func(r request) bool {
+			return !r.erase && touches(r, w) && r.at.Before(end) && (r.until.IsZero() || h.arrives.Before(r.until))
+		})
+	}
 	w.lost = !w.stored
 	if w.shared && len(w.people) > 1 {
 		for _, p := range w.people {
