@@ -134,25 +134,33 @@ const hashPrefix = "hash:"
 // hashedYears is how long a fact is kept by a hash.
 const hashedYears = 10
 
+// returned is how much longer a return is kept than anything else: the deletion that it
+// clears may be heard of after it, and must be forgotten before it.
+var returned = policy.Period{Months: 12}
+
 // Remember returns what is to be kept of a fact: the fact, until every row is gone that
 // it can end and neither a topic nor a backup can bring one back, and the same by the
 // keyed hash of its subject, for years: somebody may still act on an account that is long
 // gone, and the row would wait for a deletion that nobody tells again.
 func (f *Facts) Remember(x event.Fact) []event.Fact {
 	at := later(x.OccurredAt, x.ReceivedAt)
-	end := at
+	end, longer := at, policy.Period{}
 	for _, p := range f.promises {
+		clears := policy.Clears(x.Action, p.Anchor)
+		if clears {
+			longer = returned
+		}
 		switch {
-		case begins(x.Action, p.Anchor), policy.Clears(x.Action, p.Anchor):
+		case clears, begins(x.Action, p.Anchor):
 			end = later(later(end, p.After.End(at)), p.AtLeast.End(at))
 		case p.Downgrade != "":
 			end = later(end, p.Period.End(at))
 		}
 	}
-	x.ForgetAt = f.policy.BackupAge.End(f.policy.Everywhere.End(end.Add(f.policy.Grace)))
+	x.ForgetAt = longer.End(f.policy.BackupAge.End(f.policy.Everywhere.End(end.Add(f.policy.Grace))))
 	all := []event.Fact{x}
 	if hashes := f.hash(x.Subject); len(hashes) > 0 { // under the writing key: every live one is looked for
-		x.Subject, x.ForgetAt = hashPrefix+hashes[0], later(x.ForgetAt, at.AddDate(hashedYears, 0, 0))
+		x.Subject, x.ForgetAt = hashPrefix+hashes[0], later(x.ForgetAt, longer.End(at.AddDate(hashedYears, 0, 0)))
 		all = append(all, x)
 	}
 	return all

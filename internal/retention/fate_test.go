@@ -348,3 +348,19 @@ func TestWhatIsForgottenIsKnownByItsHash(t *testing.T) {
 		t.Errorf("an account of that name since: got %s", fate.Expires)
 	}
 }
+
+// Who came back is not deleted once the return is forgotten: a deletion that is heard of
+// after it is forgotten first, by name and by hash.
+func TestAReturnIsForgottenLast(t *testing.T) {
+	for _, name := range []string{"bstrapr", "infratrace", "daestro"} {
+		p := load(t, name)
+		f := New(p, Source{Promises: p.Stored()}, marked)
+		deleted := f.Remember(event.Fact{Subject: "user:u", Action: "account.deleted", OccurredAt: hour(0), ReceivedAt: hour(24 * 200)})
+		back := f.Remember(event.Fact{Subject: "user:u", Action: "account.restored", OccurredAt: hour(1), ReceivedAt: hour(1)})
+		for i := range deleted {
+			if !back[i].ForgetAt.After(deleted[i].ForgetAt.AddDate(0, 2, 0)) {
+				t.Errorf("%s: %s is forgotten at %s, the deletion at %s", name, back[i].Subject, back[i].ForgetAt, deleted[i].ForgetAt)
+			}
+		}
+	}
+}
