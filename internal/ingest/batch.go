@@ -24,8 +24,9 @@ type batch struct {
 	letters []publish.Message
 	facts   []event.Fact
 	asked   []asked
-	size    int          // bytes of the letters
-	held    atomic.Int64 // bytes of rows and letters, for the metric
+	moves   []event.Move
+	size    int          // bytes of the letters and moves
+	held    atomic.Int64 // bytes of all of it, for the metric
 	tallies map[tally]counts
 	opened  time.Time
 }
@@ -51,12 +52,15 @@ func (b *batch) reset() {
 	b.byIndex = b.byIndex[:0]
 	clear(b.letters) // they hold payloads
 	b.letters, b.size = b.letters[:0], 0
-	b.facts, b.asked = b.facts[:0], b.asked[:0]
+	b.facts, b.asked, b.moves = b.facts[:0], b.asked[:0], b.moves[:0]
 	clear(b.tallies)
 	b.hold()
 }
 
-// bytes returns about how many bytes of memory the rows and letters take.
+// moveBytes is about what a move takes: a row without columns.
+const moveBytes = 1 << 10
+
+// bytes returns about how many bytes of memory the rows, letters and moves take.
 func (b *batch) bytes() int { return b.rows.Bytes() + b.size }
 
 func (b *batch) hold() { b.held.Store(int64(b.bytes())) }
@@ -104,6 +108,8 @@ func (b *batch) add(p *partition, c *chunk, deadTopic string) error {
 	}
 	b.facts = append(b.facts, c.facts...)
 	b.asked = append(b.asked, c.asked...)
+	b.moves = append(b.moves, c.moves...)
+	b.size += len(c.moves) * moveBytes
 	for _, t := range c.tallies {
 		b.tallies[t.tally] = b.tallies[t.tally].plus(t.counts)
 	}

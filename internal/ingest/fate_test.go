@@ -1,7 +1,10 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,5 +88,110 @@ func erasedStaysErased(t *testing.T, s *stack) {
 	}
 	if report := s.verify(func(*verify.Options) {}); !report.OK() {
 		t.Errorf("verify found %+v", report.Findings)
+	}
+}
+
+func TestHeldOutlivesItsPeriod(t *testing.T) { onBoth(t, 1, heldOutlivesItsPeriod) }
+
+// What comes when its period of thirty days is over is stored where a hold was placed before
+// that: on time it would be there. It stays until the release, whatever becomes of the hour
+// until a sweep, and the account of moves has it.
+func heldOutlivesItsPeriod(t *testing.T, s *stack) {
+	const day = 24 * time.Hour
+	rules := tiers(t)
+	noHash := func(string) []string { return nil }
+	known := func(o *Options) {
+		o.Known = retention.New(rules, retention.Source{Promises: rules.Stored(), Holds: []event.Hold{
+			{Subjects: []string{"user:u_1"}, PlacedAt: time.Now().Add(-40 * day)}, {Subjects: []string{"user:u_2"}, PlacedAt: time.Now().Add(-5 * day)},
+		}}, noHash)
+	}
+	s.refuseMarked()
+	s.publish(s.topics[event.Request], 0, 0,
+		olderEvent(1, 35*day, ""),                               // on time it would have been there when the hold was placed
+		olderEvent(2, 40*day, ""),                               // it would have been gone
+		olderEvent(3, 35*day, ""),                               // nobody holds it
+		olderEvent(51, 80*day, ""),                              // of u_1, and gone
+		olderEvent(101, 30*day-time.Minute, ""),                 // of u_1, over in a minute
+		olderEvent(52, time.Hour, ""),                           // of u_2: a sweep has time enough
+		olderEvent(151, 35*day, `,"service.name":"`+marked+`"`), // of u_1, and ClickHouse refuses it
+	)
+	for _, group := range []string{"first", "second"} { // the second reads everything again
+		s.group = group
+		if group == "second" {
+			s.query("TRUNCATE TABLE ingest_ledger")
+		}
+		r := s.start(known)
+		eventually(t, "all offsets in the ledger", s.done(s.topics[event.Request], 7))
+		r.stop()
+		if got := s.query("SELECT sum(stored), sum(expired), sum(dead) FROM ingest_ledger FORMAT TSV"); got != "3\t3\t1" {
+			t.Errorf("%s: got outcomes %q, want 3 stored, 3 expired, one dead", group, got)
+		}
+	}
+	held := fmt.Sprintf("e-1\t%d\ne-101\t%[1]d\ne-52\t0", never)
+	const rows = "SELECT DISTINCT id, expires_override FROM request_events ORDER BY id FORMAT TSV"
+	if got := s.query(rows); got != held {
+		t.Errorf("got %q, want %q", got, held)
+	}
+	clean := func(when string) {
+		t.Helper()
+		if r := s.verify(both(everything, after(2*time.Hour))); !r.OK() {
+			t.Errorf("%s: verify found %q", when, found(r))
+		}
+	}
+	clean("held")
+	s.query("SYSTEM START MERGES request_events")
+	s.query("OPTIMIZE TABLE request_events FINAL")
+	if got := s.query(rows); got != held {
+		t.Errorf("merged: got %q, want %q", got, held)
+	}
+	sweeper := retention.NewSweeper(retention.Options{Storage: &swept{s.store, rules, 99}, Policy: rules, Hash: noHash, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if res, err := sweeper.Sweep(t.Context(), nil); err != nil || res.Moved != 2 { // the tables have no hold
+		t.Fatalf("got %+v, %v", res, err)
+	}
+	clean("released")
+	s.query("OPTIMIZE TABLE request_events FINAL")
+	if got := s.query("SELECT DISTINCT id FROM request_events WHERE expires_at > now() AND id != 'e-101'"); got != "e-52" {
+		t.Errorf("released: got %q, want the row whose period is not over", got)
+	}
+	clean("gone")
+}
+
+// An ingester dies when it has stored a held row that came late and before it has entered
+// it: the next one enters it. Where the row is gone after that, it is missed.
+func TestHeldIsEnteredAfterAKill(t *testing.T) {
+	s := newStack(t, 1)
+	rules := tiers(t)
+	s.publish(topics[event.Request], 0, 0, olderEvent(1, 35*24*time.Hour, ""))
+	known := func(o *Options) {
+		o.Known = retention.New(rules, retention.Source{Promises: rules.Stored(), Holds: []event.Hold{{Subjects: []string{"user:u_1"}}}}, func(string) []string { return nil })
+	}
+	stored := make(chan struct{})
+	first := s.start(func(o *Options) {
+		known(o)
+		f := &faults{storage: storage{s.store}}
+		f.insert = func(ctx context.Context, b Batch, token string) error {
+			if err := f.storage.Insert(ctx, b, token); err != nil {
+				return err
+			}
+			close(stored)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		o.Storage, o.StopTimeout = f, 100*time.Millisecond
+	})
+	<-stored
+	first.stop()
+	if got := s.query("SELECT (SELECT count() FROM request_events), (SELECT count() FROM retention_moves)"); got != "1\t0" {
+		t.Fatalf("got %q rows and moves, want the row alone", got)
+	}
+	second := s.start(known)
+	eventually(t, "all offsets in the ledger", s.done(topics[event.Request], 1))
+	second.stop()
+	if got := found(s.verify(everything)); got != nil {
+		t.Errorf("verify found %q", got)
+	}
+	s.vanish("src_offset = 0")
+	if got := found(s.verify(everything)); !slices.Equal(got, []string{"missing lethe.request/0 0-0"}) {
+		t.Errorf("gone: got %q", got)
 	}
 }

@@ -80,6 +80,9 @@ type Storage interface {
 	WriteFacts(ctx context.Context, facts []event.Fact) error
 	WriteErasure(ctx context.Context, e event.Erasure) error
 	WriteHold(ctx context.Context, h event.Hold) error
+	// WriteMoves enters rows that carry another expiry than their class's. No sweep has
+	// the number 0.
+	WriteMoves(ctx context.Context, s event.Sweep, moves []event.Move) error
 }
 
 // Redactor makes rows; each belongs to one goroutine.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/ledger"
 )
 
@@ -65,6 +66,11 @@ func (r *route) store(ctx context.Context, b *batch) error {
 	if err == nil && len(b.facts) > 0 {
 		err = r.retry(ctx, partClickHouse, "write facts", func(ctx context.Context) error {
 			return r.o.Storage.WriteFacts(ctx, b.facts)
+		})
+	}
+	if err == nil && len(b.moves) > 0 {
+		err = r.retry(ctx, partClickHouse, "enter held rows", func(ctx context.Context) error {
+			return r.o.Storage.WriteMoves(ctx, event.Sweep{}, b.moves)
 		})
 	}
 	if err == nil && len(b.asked) > 0 {

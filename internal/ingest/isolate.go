@@ -96,6 +96,9 @@ func (r *route) bury(ctx context.Context, b *batch, entries []ledger.Entry, row 
 	if n < 0 || !entries[n].Refuse(row.Offset, cellOf(row)) {
 		return fmt.Errorf("account for a refused row: %s/%d has no row at offset %d", row.Topic, row.Partition, row.Offset)
 	}
+	b.moves = slices.DeleteFunc(b.moves, func(m event.Move) bool {
+		return m.Row.Topic == row.Topic && m.Row.Partition == row.Partition && m.Row.Offset == row.Offset
+	})
 	p := b.spans[n].part
 	if err := r.again.read(ctx, r, p, row); err != nil {
 		return err

@@ -39,6 +39,7 @@ type chunk struct {
 	letters []letter
 	facts   []event.Fact
 	asked   []asked
+	moves   []event.Move // of rows that are stored with another expiry than their class's
 	tallies []counted
 	now     time.Time
 }
@@ -48,7 +49,7 @@ func (c *chunk) reset() {
 	c.runs, c.cells, c.tallies = c.runs[:0], c.cells[:0], c.tallies[:0]
 	clear(c.letters) // they hold payloads
 	c.letters = c.letters[:0]
-	c.facts, c.asked = c.facts[:0], c.asked[:0]
+	c.facts, c.asked, c.moves = c.facts[:0], c.asked[:0], c.moves[:0]
 }
 
 // add gives the offsets first to last an outcome.
@@ -292,6 +293,9 @@ func (w *worker) one(p *partition) {
 	if outcome == ledger.Stored {
 		c.stored++
 		c.cell(row)
+		if row.ExpiresOverride > 0 {
+			c.moves = append(c.moves, moved(row))
+		}
 	}
 	c.add(rec.Offset, rec.Offset, outcome)
 	c.count(tally{index: p.index, publisher: name, outcome: outcome}, e, decision.Skewed && outcome == ledger.Stored)
@@ -306,55 +310,6 @@ var organizationID = event.Attributes[event.OrganizationID].Name
 // by whom, is this deployment's own.
 func (w *worker) elsewhere(e *event.Event) bool {
 	return len(w.o.Elsewhere) > 0 && w.o.Elsewhere[e.Text[event.OrganizationID]] && !strings.HasPrefix(e.Action(), consultation)
-}
-
-// settled is for how long a deletion must have been carried out before a row is
-// refused for it. A restoration may be on its way through another partition: until then the
-// row is stored, hidden by the same fact, and the next sweep judges it.
-const settled = 7 * 24 * time.Hour
-
-// outcome says whether a row is stored, and takes those out of it whose identity is to
-// be in no row any more. Where facts are not known yet, the next sweep finds the row.
-func (w *worker) outcome(row *event.Row, d policy.Decision) ledger.Outcome {
-	fate, long := w.o.Known.Fate(row), w.chunk.now.Add(-settled)
-	switch {
-	case fate.Erased && !fate.Held:
-		return ledger.Suppressed
-	case d.Expired, !fate.Expires.After(long):
-		return ledger.Expired
-	}
-	if people := fate.Without(long, true); len(people) > 0 {
-		w.o.Known.Strip(row, people)
-	}
-	return ledger.Stored
-}
-
-// remember copies facts, whose strings are the record's.
-func (w *worker) remember(facts []event.Fact) {
-	for _, f := range facts {
-		f.Subject, f.Action, f.Tier = strings.Clone(f.Subject), strings.Clone(f.Action), strings.Clone(f.Tier)
-		f.Source, f.ID = strings.Clone(f.Source), strings.Clone(f.ID)
-		w.chunk.facts = append(w.chunk.facts, w.o.Known.Remember(f)...)
-	}
-}
-
-// asked is what an officer asked for: an erasure or a hold.
-type asked struct {
-	erasure *event.Erasure
-	hold    *event.Hold
-}
-
-// learn keeps what an event records of an erasure or a hold: a database that came back
-// from a backup may not know it.
-func (w *worker) learn(p *partition, row *event.Row) {
-	e, h, err := w.o.Known.Recorded(row)
-	switch {
-	case err != nil:
-		w.metrics.unlearned.Inc()
-		w.log.Error("the record of an erasure or a hold cannot be used: a restored database would not learn it", "partition", p.String(), "offset", row.Offset, "error", err)
-	case e != nil && e.ForgetAt.After(w.chunk.now), h != nil && h.ForgetAt.After(w.chunk.now):
-		w.chunk.asked = append(w.chunk.asked, asked{e, h})
-	}
 }
 
 // refused makes a dead letter of a record that is not a valid event.

@@ -76,25 +76,27 @@ func ofAll(c caller) error {
 	return nil
 }
 
+// ofAllBare also refuses a URL with parameters.
+func ofAllBare(r *http.Request, c caller) error {
+	if err := ofAll(c); err != nil || r.URL.RawQuery == "" {
+		return err
+	}
+	return errBadRequest.because("There are no parameters here.")
+}
+
 // erase answers POST /v1/erasures. From its answer on nobody sees the rows; the
 // ingester removes them.
 func (s *Server) erase(w http.ResponseWriter, r *http.Request, c caller) error {
-	if err := ofAll(c); err != nil {
-		return err
-	}
 	var body struct {
 		scope
 		Until *time.Time `json:"until"`
 	}
-	if err := decode(w, r, &body, scopeShape); err != nil {
-		return err
-	}
-	kind, keys, err := body.keys()
+	q, err := s.requested(w, r, c, scopeShape, &body)
 	if err != nil {
 		return err
 	}
 	verified := r.Header.Get(verifiedHeader)
-	switch kind {
+	switch q.kind {
 	case "project", "deployment", "log":
 		if verified == "" {
 			verified = "own_act"
@@ -105,7 +107,7 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request, c caller) error {
 	}
 	now := s.now()
 	e := event.Erasure{
-		Scope: kind, State: event.ErasureRequested, Until: now, Deadline: s.o.Policy.Primary.End(now), Everywhere: s.o.Policy.Everywhere.End(now),
+		ID: q.id, Scope: q.kind, State: event.ErasureRequested, Hashes: q.hashes, Until: now, Deadline: s.o.Policy.Primary.End(now), Everywhere: s.o.Policy.Everywhere.End(now),
 		PolicyVersion: s.o.Policy.Version, UpdatedAt: now,
 	}
 	e.ForgetAt = e.Everywhere.Add(s.o.Policy.Grace)
@@ -114,12 +116,6 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request, c caller) error {
 	}
 	if e.Until.After(now) || e.Until.Before(firstInstant) {
 		return errBadRequest.because("The member until must be a time from 2000 on and not in the future.")
-	}
-	for _, k := range keys {
-		e.Hashes = append(e.Hashes, s.o.Keys.Fingerprints(k)[0])
-	}
-	if e.ID, err = s.requestID(r, c); err != nil {
-		return err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
 	defer cancel()
@@ -131,7 +127,7 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err != nil {
 		return err
 	}
-	will, err := s.expect(ctx, facts, e, keys, known)
+	will, err := s.expect(ctx, facts, e, q.keys, known)
 	if err != nil {
 		return err
 	}
@@ -141,7 +137,7 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request, c caller) error {
 			e.ForgetAt = policy.Sentinel // until the hold is released
 		}
 		// The identifiers first: an erasure whose rows cannot be found must not be.
-		if err := s.o.Requests.WriteErasureSubjects(ctx, e.ID, keys, e.Deadline); err != nil {
+		if err := s.o.Requests.WriteErasureSubjects(ctx, e.ID, q.keys, e.Deadline); err != nil {
 			return fmt.Errorf("write erasure: %w", err)
 		}
 		if err := s.o.Requests.WriteErasure(ctx, e); err != nil {
@@ -220,7 +216,7 @@ func (s *Server) expect(ctx context.Context, facts *retention.Facts, e event.Era
 			switch fate := after.Fate(row); {
 			case fate.Held:
 				will.Hold++
-			case fate.Erased, len(fate.Without(now, true)) > 0: // the row, or the person out of it
+			case fate.Goes(now): // the row, or the person out of it
 				will.Erase++
 			default:
 				will.Statute++
@@ -300,11 +296,8 @@ func (s *Server) erasure(w http.ResponseWriter, r *http.Request, c caller) error
 }
 
 func (s *Server) allErasures(r *http.Request, c caller) ([]event.Erasure, error) {
-	if err := ofAll(c); err != nil {
+	if err := ofAllBare(r, c); err != nil {
 		return nil, err
-	}
-	if r.URL.RawQuery != "" {
-		return nil, errBadRequest.because("There are no parameters here.")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
 	defer cancel()

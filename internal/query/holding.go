@@ -41,17 +41,11 @@ const maxReason = 500
 // hold answers POST /v1/holds. The ingester keeps the rows from its next look at
 // the facts on, within seconds.
 func (s *Server) hold(w http.ResponseWriter, r *http.Request, c caller) error {
-	if err := ofAll(c); err != nil {
-		return err
-	}
 	var body struct {
 		scope
 		Reason string `json:"reason"`
 	}
-	if err := decode(w, r, &body, scopeShape+` A hold needs a "reason" as well.`); err != nil {
-		return err
-	}
-	_, keys, err := body.keys()
+	q, err := s.requested(w, r, c, scopeShape+` A hold needs a "reason" as well.`, &body)
 	switch reason := strings.TrimSpace(body.Reason); {
 	case err != nil:
 		return err
@@ -61,13 +55,7 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, c caller) error {
 		return errRawIdentifier.because("The reason must not name a person.")
 	}
 	now := s.now()
-	h := event.Hold{Subjects: keys, Reason: strings.TrimSpace(body.Reason), PlacedAt: now, UpdatedAt: now, ForgetAt: policy.Sentinel}
-	for _, k := range keys {
-		h.Hashes = append(h.Hashes, s.o.Keys.Fingerprints(k)[0])
-	}
-	if h.ID, err = s.requestID(r, c); err != nil {
-		return err
-	}
+	h := event.Hold{ID: q.id, Subjects: q.keys, Hashes: q.hashes, Reason: strings.TrimSpace(body.Reason), PlacedAt: now, UpdatedAt: now, ForgetAt: policy.Sentinel}
 	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
 	defer cancel()
 	known, err := s.findHold(ctx, h.ID)
@@ -88,11 +76,8 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, c caller) error {
 
 // release answers POST /v1/holds/{id}/release. Periods go on as if there had been no hold.
 func (s *Server) release(w http.ResponseWriter, r *http.Request, c caller) error {
-	if err := ofAll(c); err != nil {
+	if err := ofAllBare(r, c); err != nil {
 		return err
-	}
-	if r.URL.RawQuery != "" {
-		return errBadRequest.because("There are no parameters here.")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
 	defer cancel()
@@ -179,11 +164,8 @@ func (s *Server) findHold(ctx context.Context, id string) (*event.Hold, error) {
 
 // holds answers GET /v1/holds, the newest first.
 func (s *Server) holds(w http.ResponseWriter, r *http.Request, c caller) error {
-	if err := ofAll(c); err != nil {
+	if err := ofAllBare(r, c); err != nil {
 		return err
-	}
-	if r.URL.RawQuery != "" {
-		return errBadRequest.because("There are no parameters here.")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
 	defer cancel()

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 
@@ -71,4 +72,33 @@ func (s *scope) keys() (kind string, keys []string, err error) {
 		return "", nil, errBadRequest.because(scopeShape)
 	}
 	return kind, keys, nil
+}
+
+// request is what is asked to be erased or held.
+type request struct {
+	id     string // of what it makes
+	kind   string // of the scope
+	keys   []string
+	hashes []string // keyed, of the keys
+}
+
+// requested reads a request to erase or to hold. body is a scope with more members; want
+// says what it must be.
+func (s *Server) requested(w http.ResponseWriter, r *http.Request, c caller, want string, body interface {
+	keys() (kind string, keys []string, err error)
+}) (q request, err error) {
+	if err := ofAll(c); err != nil {
+		return q, err
+	}
+	if err := decode(w, r, body, want); err != nil {
+		return q, err
+	}
+	if q.kind, q.keys, err = body.keys(); err != nil {
+		return q, err
+	}
+	for _, k := range q.keys {
+		q.hashes = append(q.hashes, s.o.Keys.Fingerprints(k)[0])
+	}
+	q.id, err = s.requestID(r, c)
+	return q, err
 }

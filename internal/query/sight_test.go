@@ -78,21 +78,28 @@ func TestDeletedAccountIsForOfficers(t *testing.T) {
 	look("restored", "mine moved other team", "mine moved other team")
 }
 
-// TestStatuteKeepsForOfficers erases a person of whom a law keeps a row.
+// TestStatuteKeepsForOfficers erases a person of whom a law keeps rows: one of their own,
+// one that is somebody else's too, and one no longer.
 func TestStatuteKeepsForOfficers(t *testing.T) {
 	d := openUnder(t, infratrace, nil)
-	bill := row(event.Audit, "bill", "u_1", "org_1", time.Minute)
-	bill.Text[event.TAction] = "billing.paid"
-	d.insert(bill, row(event.Request, "mine", "u_1", "org_1", time.Minute))
+	bill := func(id string, age time.Duration) *event.Row {
+		r := row(event.Audit, id, "u_1", "org_1", age)
+		r.Text[event.TAction] = "billing.paid"
+		return r
+	}
+	shared := bill("shared", time.Minute)
+	shared.Owners, shared.SubjectKeys = []string{"u_2"}, append(shared.SubjectKeys, "user:u_2")
+	d.insert(bill("bill", time.Minute), shared, bill("old", 8*366*24*time.Hour), row(event.Request, "mine", "u_1", "org_1", time.Minute))
 	e := d.erasing(`{"subjects":["user:u_1"]}`)
-	if *e.Expected != (expected{Erase: 1, Statute: 1, Complete: true}) || *e.KeptReason != "statute" || len(e.Notes) != 1 {
+	if *e.Expected != (expected{Erase: 2, Statute: 2, Complete: true}) || *e.KeptReason != "statute" || len(e.Notes) != 1 {
 		t.Errorf("got %+v, %+v", e, e.Expected)
 	}
-	if got := d.shown("officer", "/v1/events?"); got != "bill" {
-		t.Errorf("officer: got %q, want the row that a law keeps", got)
-	}
-	if got := d.shown("investigator", "/v1/events?"); got != "" {
-		t.Errorf("investigator: got %q, want nothing", got)
+	for path, want := range map[string][2]string{"/v1/events?": {"bill shared", "shared"}, "/v1/events?user=u_1&": {"bill shared", ""}, "/v1/subjects/user:u_2/events?": {"shared", "shared"}} {
+		for i, as := range []string{"officer", "investigator"} {
+			if got := d.shown(as, path); got != want[i] {
+				t.Errorf("%s of %s: got %q, want %q", as, path, got, want[i])
+			}
+		}
 	}
 	// A hold is released, and the law keeps on: forgotten any earlier, the row would be shown again.
 	h := d.holding("/v1/holds", `{"subjects":["user:u_1"],"reason":"case"}`)

@@ -32,8 +32,8 @@ type Facts struct {
 	hashed   bool                    // there are facts by hash
 	erased   map[string]time.Time    // by hash: until when
 	latest   time.Time               // of erased
-	held     map[string]bool         // by subject
-	heldHash map[string]bool         // of subjects that are not known
+	held     map[string]time.Time    // by subject: since when
+	heldHash map[string]time.Time    // of subjects that are not known
 	unswept  []string                // ids of erasures
 }
 
@@ -55,7 +55,7 @@ func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts 
 		policy: p, hash: hash,
 		promises: make(map[string]*policy.StoredClass, len(s.Promises)), tiers: make(map[tier]policy.Period),
 		facts:  make(map[string][]event.Fact),
-		erased: make(map[string]time.Time), held: make(map[string]bool), heldHash: make(map[string]bool),
+		erased: make(map[string]time.Time), held: make(map[string]time.Time), heldHash: make(map[string]time.Time),
 	}
 	for i := range s.Promises {
 		f.promises[s.Promises[i].Key] = &s.Promises[i]
@@ -78,15 +78,20 @@ func New(p *policy.Policy, s Source, hash func(subject string) []string) *Facts 
 	}
 	for _, h := range s.Holds {
 		if h.ReleasedAt.IsZero() {
-			for _, subject := range h.Subjects {
-				f.held[subject] = true
-			}
-			for _, unknown := range unexplained(h.Hashes, h.Subjects, hash) {
-				f.heldHash[unknown] = true
-			}
+			first(f.held, h.Subjects, h.PlacedAt)
+			first(f.heldHash, unexplained(h.Hashes, h.Subjects, hash), h.PlacedAt)
 		}
 	}
 	return f
+}
+
+// first keeps the earliest instant of each key.
+func first(of map[string]time.Time, keys []string, at time.Time) {
+	for _, k := range keys {
+		if was, ok := of[k]; !ok || at.Before(was) {
+			of[k] = at
+		}
+	}
 }
 
 func (f *Facts) erase(e event.Erasure) {
@@ -129,25 +134,33 @@ const hashPrefix = "hash:"
 // hashedYears is how long a fact is kept by a hash.
 const hashedYears = 10
 
+// returned is how much longer a return is kept than anything else: the deletion that it
+// clears may be heard of after it, and must be forgotten before it.
+var returned = policy.Period{Months: 12}
+
 // Remember returns what is to be kept of a fact: the fact, until every row is gone that
 // it can end and neither a topic nor a backup can bring one back, and the same by the
 // keyed hash of its subject, for years: somebody may still act on an account that is long
 // gone, and the row would wait for a deletion that nobody tells again.
 func (f *Facts) Remember(x event.Fact) []event.Fact {
 	at := later(x.OccurredAt, x.ReceivedAt)
-	end := at
+	end, longer := at, policy.Period{}
 	for _, p := range f.promises {
+		clears := policy.Clears(x.Action, p.Anchor)
+		if clears {
+			longer = returned
+		}
 		switch {
-		case policy.Begins(x.Action, p.Anchor), policy.Clears(x.Action, p.Anchor):
+		case clears, policy.Begins(x.Action, p.Anchor):
 			end = later(later(end, p.After.End(at)), p.AtLeast.End(at))
 		case p.Downgrade != "":
 			end = later(end, p.Period.End(at))
 		}
 	}
-	x.ForgetAt = f.policy.BackupAge.End(f.policy.Everywhere.End(end.Add(f.policy.Grace)))
+	x.ForgetAt = longer.End(f.policy.BackupAge.End(f.policy.Everywhere.End(end.Add(f.policy.Grace))))
 	all := []event.Fact{x}
 	if hashes := f.hash(x.Subject); len(hashes) > 0 { // under the writing key: every live one is looked for
-		x.Subject, x.ForgetAt = hashPrefix+hashes[0], later(x.ForgetAt, at.AddDate(hashedYears, 0, 0))
+		x.Subject, x.ForgetAt = hashPrefix+hashes[0], later(x.ForgetAt, longer.End(at.AddDate(hashedYears, 0, 0)))
 		all = append(all, x)
 	}
 	return all

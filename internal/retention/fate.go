@@ -40,8 +40,10 @@ type Fate struct {
 	Hidden bool
 	// Erased rows are for nobody, even while a hold or their removal takes its time.
 	Erased bool
-	Held   bool
-	// Leaving are those of the row's people who go from it while it stays.
+	// Held rows stay, Since the first hold that stands was placed.
+	Held  bool
+	Since time.Time
+	// Leaving are those of the row's people who go from it, sooner than the row or with it.
 	Leaving []Leaving
 	Cause   Cause
 }
@@ -64,6 +66,23 @@ func (f Fate) Without(now time.Time, officer bool) (people []string) {
 	}
 	return people
 }
+
+// last returns when the row goes, or where it stays the last who leaves it.
+func (f Fate) last() time.Time {
+	if len(f.Leaving) == 0 || f.Cause == ByStatute {
+		return f.Expires
+	}
+	return slices.MaxFunc(f.Leaving, func(a, b Leaving) int { return a.At.Compare(b.At) }).At
+}
+
+// Goes reports whether a row, or one of its people, has to be gone at an instant.
+func (f Fate) Goes(now time.Time) bool {
+	return f.Erased || !f.Expires.After(now) || len(f.Without(now, true)) > 0
+}
+
+// HeldBefore reports whether a hold that stands was placed before an instant: what would
+// have ended then is still there.
+func (f Fate) HeldBefore(end time.Time) bool { return f.Held && f.Since.Before(end) }
 
 // Visible reports whether a reader may see the row at an instant.
 func (f Fate) Visible(now time.Time, officer bool) bool {
@@ -94,9 +113,16 @@ func (f *Facts) Fate(r *event.Row) Fate {
 	if p.AtLeast != (policy.Period{}) {
 		least = p.AtLeast.End(r.RetainedFrom)
 	}
+	gone, why := erasedAt, ByErasure // what was erased
+	if !p.Erasable {
+		if gone, why = least, ByStatute; least.IsZero() {
+			gone = own
+		}
+	}
 	shared := f.shared(p, r)
+	erased := f.mayBeErased(r) && f.isErased(r, erasable(r, shared))
 	if shared {
-		f.members(p, r, least, &fate)
+		erased = f.members(p, r, least, gone, &fate) || erased
 	} else if end, ok := f.anchored(p, r); ok {
 		fate.Hidden = p.Within
 		sooner(later(end, least), ByAnchor)
@@ -104,23 +130,13 @@ func (f *Facts) Fate(r *event.Row) Fate {
 	if end, ok := f.downgraded(p, r); ok {
 		sooner(end, ByPlan)
 	}
-	if f.mayBeErased(r) && f.isErased(r, erasable(r, shared && p.Erasable)) {
-		switch {
-		case p.Erasable:
-			fate.Erased = true
-			sooner(erasedAt, ByErasure)
-		default:
-			fate.Hidden = true
-			fate.Cause = ByStatute
-			if !least.IsZero() {
-				sooner(least, ByStatute)
-			}
-		}
+	if erased {
+		sooner(gone, why)
+		fate.Erased, fate.Hidden, fate.Cause = p.Erasable, fate.Hidden || !p.Erasable, why
 	}
 	fate.Readable = fate.Expires
-	if f.isHeld(r) {
-		fate.Held, fate.Cause = true, ByHold
-		fate.Expires = policy.Sentinel
+	if fate.Since, fate.Held = f.heldSince(r); fate.Held {
+		fate.Expires, fate.Cause = policy.Sentinel, ByHold
 	}
 	if !fate.Expires.Equal(own) {
 		fate.Override = uint32(fate.Expires.Unix())
@@ -128,7 +144,7 @@ func (f *Facts) Fate(r *event.Row) Fate {
 	return fate
 }
 
-// erasedAt is the expiry of erased rows.
+// erasedAt is the expiry of erased rows that no law keeps.
 var erasedAt = time.Unix(event.ErasedOverride, 0).UTC()
 
 func later(a, b time.Time) time.Time {
@@ -258,12 +274,24 @@ func (f *Facts) isErased(r *event.Row, keys []string) bool {
 	return false
 }
 
-func (f *Facts) isHeld(r *event.Row) bool {
+// heldSince returns when the first of the holds that stand on a row was placed.
+func (f *Facts) heldSince(r *event.Row) (since time.Time, held bool) {
 	if len(f.held) == 0 && len(f.heldHash) == 0 {
-		return false
+		return since, false
+	}
+	found := func(of map[string]time.Time, k string) {
+		if at, ok := of[k]; ok && (!held || at.Before(since)) {
+			since, held = at, true
+		}
 	}
 	var buf [16]string
-	return slices.ContainsFunc(Keys(buf[:0], r), func(k string) bool {
-		return f.held[k] || len(f.heldHash) > 0 && slices.ContainsFunc(f.hash(k), func(h string) bool { return f.heldHash[h] })
-	})
+	for _, k := range Keys(buf[:0], r) {
+		found(f.held, k)
+		if len(f.heldHash) > 0 {
+			for _, h := range f.hash(k) {
+				found(f.heldHash, h)
+			}
+		}
+	}
+	return since, held
 }

@@ -2,6 +2,7 @@ package retention
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -280,6 +281,47 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// A row that was over before its hold was placed is not what the hold is about, and of
+// several holds the first that stands counts.
+func TestHeldBefore(t *testing.T) {
+	end := hour(1000)
+	placed := func(n int, subject string, released bool) event.Hold {
+		h := event.Hold{PlacedAt: hour(n)}
+		if strings.HasPrefix(subject, "hash") {
+			h.Hashes = []string{subject}
+		} else {
+			h.Subjects = []string{subject}
+		}
+		if released {
+			h.ReleasedAt = hour(n + 1)
+		}
+		return h
+	}
+	for name, c := range map[string]struct {
+		holds []event.Hold
+		want  bool
+	}{
+		"none":                          {nil, false},
+		"before":                        {[]event.Hold{placed(999, "user:u", false)}, true},
+		"at the end":                    {[]event.Hold{placed(1000, "user:u", false)}, false},
+		"after":                         {[]event.Hold{placed(1001, "user:u", false)}, false},
+		"of somebody else":              {[]event.Hold{placed(10, "user:v", false)}, false},
+		"released":                      {[]event.Hold{placed(10, "user:u", true)}, false},
+		"another one after":             {[]event.Hold{placed(10, "user:u", false), placed(1001, "user:u", false)}, true},
+		"another one after, told first": {[]event.Hold{placed(1001, "user:u", false), placed(10, "user:u", false)}, true},
+		"of another subject":            {[]event.Hold{placed(1001, "user:u", false), placed(10, "workspace:w", false)}, true},
+		"by a hash":                     {[]event.Hold{placed(1001, "user:u", false), placed(10, "hash of user:u", false)}, true},
+		"by a hash, after":              {[]event.Hold{placed(1001, "hash of user:u", false)}, false},
+	} {
+		r := row("usage@2y", "u", hour(0))
+		r.Text[event.TWorkspace] = "w"
+		p := load(t, "bstrapr")
+		if got := New(p, Source{Promises: p.Stored(), Holds: c.holds}, marked).Fate(r).HeldBefore(end); got != c.want {
+			t.Errorf("%s: got %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // A year after an account is gone its name is forgotten, and what somebody does to it
 // then must not wait for its deletion for ever.
 func TestWhatIsForgottenIsKnownByItsHash(t *testing.T) {
@@ -304,5 +346,21 @@ func TestWhatIsForgottenIsKnownByItsHash(t *testing.T) {
 	back := event.Fact{Subject: "user:u", Action: "account.created", OccurredAt: hour(0).AddDate(0, 11, 0)}
 	if fate := New(p, Source{Promises: p.Stored(), Facts: append(kept[1:], later.Remember(back)[1])}, marked).Fate(late); !fate.Expires.Equal(policy.Sentinel) {
 		t.Errorf("an account of that name since: got %s", fate.Expires)
+	}
+}
+
+// Who came back is not deleted once the return is forgotten: a deletion that is heard of
+// after it is forgotten first, by name and by hash.
+func TestAReturnIsForgottenLast(t *testing.T) {
+	for _, name := range []string{"bstrapr", "infratrace", "daestro"} {
+		p := load(t, name)
+		f := New(p, Source{Promises: p.Stored()}, marked)
+		deleted := f.Remember(event.Fact{Subject: "user:u", Action: "account.deleted", OccurredAt: hour(0), ReceivedAt: hour(24 * 200)})
+		back := f.Remember(event.Fact{Subject: "user:u", Action: "account.restored", OccurredAt: hour(1), ReceivedAt: hour(1)})
+		for i := range deleted {
+			if !back[i].ForgetAt.After(deleted[i].ForgetAt.AddDate(0, 2, 0)) {
+				t.Errorf("%s: %s is forgotten at %s, the deletion at %s", name, back[i].Subject, back[i].ForgetAt, deleted[i].ForgetAt)
+			}
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,103 +12,6 @@ import (
 	"github.com/lethe-audit/lethe/internal/event"
 	"github.com/lethe-audit/lethe/internal/policy"
 )
-
-const team = "audit@within-30d-of-account.deleted"
-
-// shared is a row of infratrace in which a acted on what b owns, and c.
-func shared(at time.Time) *event.Row {
-	r := row(team, "a", at)
-	r.Text[event.TDeviceID], r.Text[event.TReason], r.Text[event.TAction] = "a-phone", "because I say so", "device.updated"
-	r.Owners = []string{"b", "c"}
-	r.SubjectKeys = append(r.SubjectKeys, "device:a-phone", "user:b", "user:c")
-	return r
-}
-
-// Who leaves a shared row, when, and when the row goes.
-func TestWhoLeavesASharedRow(t *testing.T) {
-	p := load(t, "infratrace")
-	const day = 24
-	deleted := func(who string, h int) event.Fact {
-		return event.Fact{Subject: "user:" + who, Action: "account.deleted", OccurredAt: hour(h)}
-	}
-	back := func(who string, h int) event.Fact {
-		return event.Fact{Subject: "user:" + who, Action: "account.restored", OccurredAt: hour(h)}
-	}
-	due := func(h int) time.Time { return hour(h + 29*day) } // thirty days, less the grace
-	erasure := func(subjects ...string) (e event.Erasure) {
-		for _, s := range subjects {
-			e.Hashes = append(e.Hashes, marked(s)...)
-		}
-		e.Until = hour(100 * day)
-		return e
-	}
-	type who = map[string]time.Time
-	for _, c := range []struct {
-		name    string
-		facts   []event.Fact
-		erased  []string
-		leaving who
-		expires time.Time // zero: waits
-		hidden  bool
-		erases  bool
-	}{
-		{"nobody", nil, nil, who{}, time.Time{}, false, false},
-		{"one", []event.Fact{deleted("a", day)}, nil, who{"user:a": due(day)}, time.Time{}, false, false},
-		{"one, and came back", []event.Fact{deleted("a", day), back("a", 20*day)}, nil, who{}, time.Time{}, false, false},
-		{"one, and came back too late", []event.Fact{deleted("a", day), back("a", 31*day)}, nil, who{"user:a": due(day)}, time.Time{}, false, false},
-		{"two", []event.Fact{deleted("a", day), deleted("c", 9*day)}, nil, who{"user:a": due(day), "user:c": due(9 * day)}, time.Time{}, false, false},
-		{"all", []event.Fact{deleted("a", day), deleted("c", 9*day), deleted("b", 5*day)}, nil,
-			who{"user:a": due(day), "user:b": due(5 * day), "user:c": due(9 * day)}, due(9 * day), true, false},
-		{"an erased one", nil, []string{"user:b"}, who{"user:b": erasedAt}, time.Time{}, false, false},
-		{"who acted, erased by a device", nil, []string{"device:a-phone"}, who{"device:a-phone": erasedAt}, time.Time{}, false, false},
-		{"all erased, one by a device", nil, []string{"device:a-phone", "user:b", "user:c"}, who{"device:a-phone": erasedAt, "user:b": erasedAt, "user:c": erasedAt}, erasedAt, false, true},
-		{"one erased, the others deleted", []event.Fact{deleted("b", day), deleted("c", 2*day)}, []string{"user:a"},
-			who{"user:a": erasedAt, "user:b": due(day), "user:c": due(2 * day)}, due(2 * day), true, false},
-		{"the team", nil, []string{"workspace:w"}, who{}, erasedAt, false, true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := shared(hour(0))
-			r.Text[event.TWorkspace] = "w"
-			f := New(p, Source{Promises: p.Stored(), Facts: c.facts, Erasures: []event.Erasure{erasure(c.erased...)}}, marked)
-			fate := f.Fate(r)
-			leaving := who{}
-			for _, l := range fate.Leaving {
-				leaving[l.Key] = l.At
-			}
-			if c.expires.IsZero() {
-				c.expires = policy.Sentinel
-			}
-			if !reflect.DeepEqual(leaving, c.leaving) || !fate.Expires.Equal(c.expires) || fate.Hidden != c.hidden || fate.Erased != c.erases {
-				t.Errorf("got %+v", fate)
-			}
-			for key, at := range c.leaving {
-				if got := fate.Without(at.Add(-time.Second), true); slices.Contains(got, key) {
-					t.Errorf("an officer does not see %s before %s", key, at)
-				}
-				if !slices.Contains(fate.Without(at, true), key) || !slices.Contains(fate.Without(hour(0), false), key) {
-					t.Errorf("%s is seen", key)
-				}
-			}
-			held := New(p, Source{Promises: p.Stored(), Facts: c.facts, Erasures: []event.Erasure{erasure(c.erased...)}, Holds: []event.Hold{{Subjects: []string{"user:c"}}}}, marked).Fate(r)
-			if got := held.Without(policy.Sentinel, true); got != nil || !held.Expires.Equal(policy.Sentinel) {
-				t.Errorf("held: %q leave, and it expires at %s", got, held.Expires)
-			}
-		})
-	}
-	t.Run("a row that is one's alone goes", func(t *testing.T) {
-		r := row(team, "a", hour(0))
-		if fate := New(p, Source{Promises: p.Stored(), Facts: []event.Fact{deleted("a", day)}}, marked).Fate(r); fate.Leaving != nil || !fate.Expires.Equal(due(day)) {
-			t.Errorf("got %+v", fate)
-		}
-	})
-	t.Run("where the policy takes the row", func(t *testing.T) {
-		whole := *p
-		whole.SharedRows = "row"
-		if fate := New(&whole, Source{Promises: p.Stored(), Facts: []event.Fact{deleted("b", day)}}, marked).Fate(shared(hour(0))); fate.Leaving != nil || !fate.Expires.Equal(due(day)) || !fate.Hidden {
-			t.Errorf("got %+v", fate)
-		}
-	})
-}
 
 // killed stops a sweep after so many of its writes, or before the first.
 type killed struct {
@@ -313,38 +215,93 @@ func TestTheNextCopyWaitsForRoom(t *testing.T) {
 	w.has("room", withoutA)
 }
 
+// asked records that somebody asked to be erased.
+func (w *world) asked(subject string) {
+	w.t.Helper()
+	deadline := now.AddDate(0, 0, 30)
+	err := errors.Join(w.WriteErasureSubjects(w.t.Context(), "e", []string{subject}, deadline),
+		w.WriteErasure(w.t.Context(), event.Erasure{ID: "e", Scope: "subject", State: event.ErasureRequested, Hashes: marked(subject), Until: now, Deadline: deadline,
+			Everywhere: now.AddDate(0, 0, 90), UpdatedAt: now, ForgetAt: now.AddDate(0, 0, 91)}))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// survey holds what the erasure has before it against what is wanted.
+func (w *world) survey(left, kept uint64, reason string) {
+	w.t.Helper()
+	source, err := read(w.t.Context(), w)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	e := source.Erasures[0]
+	if n, err := w.sweeper(w).survey(w.t.Context(), &e, New(w.policy, source, marked)); err != nil || n != left || e.KeptRows != kept || e.KeptReason != reason {
+		w.t.Errorf("got %d left and %d kept by %q, %v, want %d and %d by %q", n, e.KeptRows, e.KeptReason, err, left, kept, reason)
+	}
+}
+
 // An erased person leaves a shared row at once, and the erasure counts the row until
 // its bytes are gone.
 func TestErasureTakesOneOutOfASharedRow(t *testing.T) {
 	w := newWorld(t, "infratrace")
 	w.store(shared(now.AddDate(0, -5, 0)), row(team, "a", now.AddDate(0, -4, 0)))
-	if err := w.WriteErasureSubjects(t.Context(), "e", []string{"user:a"}, now.AddDate(0, 0, 30)); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.WriteErasure(t.Context(), event.Erasure{ID: "e", Scope: "subject", State: event.ErasureRequested, Hashes: marked("user:a"), Until: now, Deadline: now.AddDate(0, 0, 30),
-		Everywhere: now.AddDate(0, 0, 90), UpdatedAt: now, ForgetAt: now.AddDate(0, 0, 91)}); err != nil {
-		t.Fatal(err)
-	}
-	left := func(want uint64) {
-		t.Helper()
-		source, err := read(t.Context(), w)
-		if err != nil {
-			t.Fatal(err)
-		}
-		e := source.Erasures[0]
-		if n, err := w.sweeper(w).survey(t.Context(), &e, New(w.policy, source, marked)); err != nil || n != want || e.KeptRows != 0 {
-			t.Errorf("got %d left and %d kept, %v, want %d and none", n, e.KeptRows, err, want)
-		}
-	}
-	left(2)
+	w.asked("user:a")
+	w.survey(2, 0, "")
 	if _, err := w.sweeper(w).Sweep(t.Context(), []string{"user:a"}); err != nil {
 		t.Fatal(err)
 	}
 	w.has("swept", withoutA)
 	w.exec("OPTIMIZE TABLE audit_events FINAL")
-	left(0)
+	w.survey(0, 0, "")
 	w.has("removed", withoutA)
 	if e, err := w.Erasures(t.Context()); err != nil || e[0].State != event.ErasureMoved || e[0].ErasedRows != 2 {
 		t.Errorf("got %+v, %v", e, err)
 	}
+}
+
+// A law keeps an erased person in a shared row, for officers, until its time is over; the
+// erasure says so, and does not count what the law keeps no longer as kept.
+func TestALawKeepsOneOfASharedRow(t *testing.T) {
+	w := newWorld(t, "infratrace")
+	w.exec("SYSTEM STOP TTL MERGES audit_events")
+	bill := func(r *event.Row) *event.Row {
+		r.Retention = "billing@within-30d-of-account.deleted-but-7y"
+		return r
+	}
+	over, due := now.AddDate(-8, 0, 0), bill(shared(now.AddDate(-7, 0, 3)))
+	last := bill(row("", "a", now.AddDate(-1, 0, 0)))
+	w.store(due, bill(shared(over)), bill(row("", "a", over)), last)
+	end := func(r *event.Row) time.Time { return policy.Period{Months: 84}.End(r.RetainedFrom) }
+	w.asked("user:a")
+	w.survey(2, 2, "statute")
+	others := []string{"user:b user:c", "user:b user:c"}
+	for range 2 {
+		if got := w.readers("user:a", false); got != nil {
+			t.Errorf("everybody finds %q", got)
+		}
+		if got := w.readers("user:b", false); !slices.Equal(got, others) {
+			t.Errorf("everybody sees %q, want %q", got, others)
+		}
+		if got := w.readers("user:a", true); !slices.Equal(got, []string{"user:a device:a-phone user:b user:c", "user:a"}) {
+			t.Errorf("an officer finds %q", got)
+		}
+		w.sweep()
+	}
+	if e, err := w.Erasures(t.Context()); err != nil || e[0].ErasedRows != 2 || e[0].KeptRows != 2 || e[0].KeptReason != "statute" {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	var keys time.Time
+	if err := w.conn.QueryRow(t.Context(), "SELECT max(forget_at) FROM erasure_keys").Scan(&keys); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := w.Erasures(t.Context()); err != nil || e[0].ForgetAt.Before(end(last).AddDate(0, 0, 90)) || !keys.Equal(e[0].ForgetAt) {
+		t.Errorf("got %+v, %v and its keys forgotten at %s: the law's rows outlive it", e, err, keys)
+	}
+	s := w.sweeper(w)
+	s.o.Now = func() time.Time { return end(due).Add(time.Hour) } // the engine's clock is not there yet
+	if _, err := s.Sweep(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	w.has("the law's time is over", `billing/anonymised user:b user:c, "", 0`, fmt.Sprintf(`billing user:a, "", %d`, end(last).Unix()),
+		fmt.Sprintf(`billing user:a device:a-phone user:b user:c, "because I say so", %d`, end(due).Unix()))
 }

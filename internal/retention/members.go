@@ -26,46 +26,33 @@ func (f *Facts) shared(p *policy.StoredClass, r *event.Row) bool {
 
 func isAccount(key string) bool { return strings.HasPrefix(key, "user:") }
 
-// members says who leaves a shared row: deleted people at the instant at which a
-// row of theirs alone would end, since until then they may come back, and erased ones at once. The
-// row ends with the last of its accounts.
-func (f *Facts) members(p *policy.StoredClass, r *event.Row, least time.Time, fate *Fate) {
-	var erased []string
-	if p.Erasable && f.mayBeErased(r) {
-		for _, k := range r.SubjectKeys {
-			if f.isErased(r, []string{k}) {
-				erased = append(erased, k)
-				fate.Leaving = append(fate.Leaving, Leaving{k, erasedAt})
-			}
-		}
-	}
-	acted := false // one of them
-	for _, k := range erased {
-		acted = acted || ofActor(r, k)
-	}
-	var end time.Time
-	stays, anchored := false, false
+// members says who leaves a shared row: deleted people at the instant at which a row of
+// theirs alone would end, since until then they may come back, and erased ones when what is
+// erased goes. The row ends with the last of its accounts. It reports whether all were erased.
+func (f *Facts) members(p *policy.StoredClass, r *event.Row, least, gone time.Time, fate *Fate) bool {
+	erased := func(k string) bool { return f.mayBeErased(r) && f.isErased(r, []string{k}) }
+	acted := slices.ContainsFunc(r.SubjectKeys, func(k string) bool { return ofActor(r, k) && erased(k) })
+	var last time.Time
+	stays, all := false, true
 	for _, k := range r.SubjectKeys {
-		if !isAccount(k) {
-			continue
+		var at time.Time
+		deleted, erased := false, acted && ofActor(r, k) || erased(k)
+		if isAccount(k) {
+			at, deleted = f.ends(p, k, r.RetainedFrom)
+			at = later(at, least)
 		}
-		at, deleted := f.ends(p, k, r.RetainedFrom)
-		at = later(at, least)
-		switch {
-		case slices.Contains(erased, k), acted && ofActor(r, k):
-			end = later(end, erasedAt)
-		case deleted:
+		if erased && (!deleted || gone.Before(at)) {
+			at = gone
+		}
+		if erased || deleted {
 			fate.Leaving = append(fate.Leaving, Leaving{k, at})
-			end, anchored = later(end, at), true
-		default:
-			stays = true
+		}
+		if isAccount(k) {
+			last, stays, all = later(last, at), stays || !erased && !deleted, all && erased
 		}
 	}
-	switch {
-	case stays:
-	case anchored:
-		fate.Hidden, fate.Expires, fate.Cause = true, end, ByAnchor
-	default:
-		fate.Erased, fate.Expires, fate.Cause = true, end, ByErasure
+	if !stays {
+		fate.Hidden, fate.Expires, fate.Cause = true, last, ByAnchor
 	}
+	return all
 }

@@ -127,7 +127,7 @@ func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) 
 	if err != nil {
 		return res, fmt.Errorf("read facts: %w", err)
 	}
-	if slices.ContainsFunc(source.Holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
+	if subjects == nil && slices.ContainsFunc(source.Holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
 		// A held row outlives what ended it, and must find it again when it is released.
 		now := s.o.Now()
 		if err := s.o.Storage.KeepFacts(ctx, now.Add(heldFacts), now.Add(2*heldFacts)); err != nil {
@@ -259,6 +259,7 @@ func (s *Sweeper) survey(ctx context.Context, e *event.Erasure, facts *Facts) (l
 		return 0, err
 	}
 	e.KeptRows, e.KeptReason = 0, ""
+	var law time.Time // the end of the last that a law keeps
 	for _, kind := range event.Kinds {
 		for row, err := range s.o.Storage.Candidates(ctx, kind, subjects) {
 			if err != nil {
@@ -266,15 +267,33 @@ func (s *Sweeper) survey(ctx context.Context, e *event.Erasure, facts *Facts) (l
 			}
 			switch fate := facts.Fate(row); {
 			case row.OccurredAt.After(e.Until):
-			case fate.Held, fate.Cause == ByStatute:
+			case fate.Held:
 				e.KeptRows++
-				e.KeptReason = string(fate.Cause)
-			case fate.Erased, len(fate.Without(e.Until, true)) > 0:
+				e.KeptReason = string(ByHold)
+			case fate.Goes(e.Until):
 				left++
+			case fate.Cause == ByStatute, len(fate.Leaving) > 0: // the row, or one of its people
+				e.KeptRows++
+				e.KeptReason = cmp.Or(e.KeptReason, string(ByStatute))
+				law = later(law, fate.last())
 			}
 		}
 	}
-	return left, nil
+	return left, s.remember(ctx, e, subjects, law)
+}
+
+// remember keeps an erasure, and the subjects that its rows are found by, until nothing
+// can bring back what a law keeps: forgotten before, it would be for everybody again.
+func (s *Sweeper) remember(ctx context.Context, e *event.Erasure, subjects []string, law time.Time) error {
+	until := s.o.Policy.Everywhere.End(law).Add(s.o.Policy.Grace)
+	if until.After(policy.Sentinel) {
+		until = policy.Sentinel
+	}
+	if !until.After(e.ForgetAt) {
+		return nil
+	}
+	e.ForgetAt = until
+	return s.o.Storage.WriteErasureSubjects(ctx, e.ID, subjects, until)
 }
 
 func (s *Sweeper) erasure(ctx context.Context, e event.Erasure, facts *Facts) error {
@@ -301,7 +320,7 @@ func (s *Sweeper) erasure(ctx context.Context, e event.Erasure, facts *Facts) er
 			next.State = event.ErasureDone
 		}
 	}
-	if next.State == e.State && next.ErasedRows == e.ErasedRows && next.KeptRows == e.KeptRows && next.KeptReason == e.KeptReason {
+	if next.State == e.State && next.ErasedRows == e.ErasedRows && next.KeptRows == e.KeptRows && next.KeptReason == e.KeptReason && next.ForgetAt.Equal(e.ForgetAt) {
 		return nil
 	}
 	s.o.Log.Info("erasure", "erasure", e.ID, "state", string(next.State), "erased_rows", next.ErasedRows, "kept_rows", next.KeptRows, "deadline", e.Deadline)

@@ -251,6 +251,33 @@ func TestASweepThatIsKilledIsMadeGoodByTheNext(t *testing.T) {
 	}
 }
 
+// While anything is held, what ended it is not forgotten: all sweeps over all rows see to that.
+func TestFactsAreKeptWhileAnythingIsHeld(t *testing.T) {
+	w := newWorld(t, "bstrapr")
+	soon := now.AddDate(0, 0, 20)
+	f := event.Fact{Subject: "user:u", Action: "account.deleted", OccurredAt: now.AddDate(0, 0, -90), Source: "/svc/api", ID: "1", ReceivedAt: now, ForgetAt: soon}
+	if err := w.WriteFacts(t.Context(), []event.Fact{f}); err != nil {
+		t.Fatal(err)
+	}
+	sweep := func(why string, subjects []string, want time.Time) {
+		t.Helper()
+		if _, err := w.sweeper(w).Sweep(t.Context(), subjects); err != nil {
+			t.Fatal(err)
+		}
+		var got time.Time
+		if err := w.conn.QueryRow(t.Context(), "SELECT max(forget_at) FROM anchors").Scan(&got); err != nil || !got.Equal(want) {
+			t.Errorf("%s: the fact is kept until %s, %v, want %s", why, got, err, want)
+		}
+	}
+	sweep("nothing is held", nil, soon)
+	h := event.Hold{ID: "h", Subjects: []string{"user:v"}, PlacedAt: now, UpdatedAt: now, ForgetAt: policy.Sentinel}
+	if err := w.WriteHold(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	sweep("a sweep of some", h.Subjects, soon)
+	sweep("a sweep of all", nil, now.Add(2*heldFacts))
+}
+
 // await tries until ok, as long as ClickHouse needs.
 func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()

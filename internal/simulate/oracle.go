@@ -68,6 +68,11 @@ func (o *oracle) watch(h *happening) *watched {
 	if h.at.After(h.arrives.Add(5 * time.Minute)) {
 		w.from = h.arrives
 	}
+	if end := w.keep.after(w.from); w.keep.is() && !h.arrives.Before(end) { // on time it would be gone, or held
+		w.stored = w.stored && slices.ContainsFunc(o.requests, func(r request) bool {
+			return !r.erase && touches(r, w) && r.at.Before(end) && (r.until.IsZero() || h.arrives.Before(r.until))
+		})
+	}
 	w.lost = !w.stored
 	if w.shared && len(w.people) > 1 {
 		for _, p := range w.people {
@@ -84,7 +89,6 @@ var forever = time.Date(2105, time.December, 31, 0, 0, 0, 0, time.UTC)
 // bounds are the instants at which a row's state changes, by all that is known.
 type bounds struct {
 	hidden time.Time // from then on for officers only
-	open   time.Time // from then on it may be for officers only
 	kept   time.Time // until then the bytes are there
 	ends   time.Time // from then on for nobody
 	over   time.Time // by then the bytes are gone
@@ -100,7 +104,7 @@ func (o *oracle) bounds(w *watched, now time.Time) (b bounds) {
 	if w.members == nil {
 		return o.alone(w, now)
 	}
-	b.open, b.erased = forever, true
+	b.erased = true
 	for _, m := range w.members {
 		one := o.alone(m, now)
 		b.members = append(b.members, one)
@@ -108,26 +112,12 @@ func (o *oracle) bounds(w *watched, now time.Time) (b bounds) {
 		b.ends, b.over = later(b.ends, one.ends), later(b.over, one.over)
 		b.held, b.erased = one.held, b.erased && one.erased // a hold is on all of the row
 	}
-	for _, r := range o.requests {
-		if w.law && r.erase && touches(r, w) && !w.at.After(r.at) {
-			b.doubt(r.at, later(w.atLeast.after(w.from), r.at))
-			for i := range b.members {
-				b.members[i].doubt(b.open, b.kept)
-			}
-		}
-	}
 	return b
-}
-
-// doubt leaves it open whether a row of several, kept of an erased one for the law's
-// sake, is for the others: it may be for officers only, and go with the law.
-func (b *bounds) doubt(from, least time.Time) {
-	b.open, b.kept = earlier(b.open, from), earlier(b.kept, least)
 }
 
 // alone is for a row as if it were one person's.
 func (o *oracle) alone(w *watched, now time.Time) bounds {
-	b := bounds{hidden: forever, open: forever, kept: forever, ends: forever, over: forever}
+	b := bounds{hidden: forever, kept: forever, ends: forever, over: forever}
 	if w.keep.is() {
 		b.kept = w.keep.after(w.from)
 		b.ends, b.over = b.kept, b.kept.Add(grace)
@@ -201,7 +191,7 @@ func (w *watched) judge(b bounds, now time.Time) verdict {
 	if !w.stored {
 		return verdict{mustNot, mustNot, mustNot}
 	}
-	v := verdict{reader: between(now, earlier(earlier(b.open, b.kept), b.ends), b.ends), officer: between(now, b.kept, b.ends), bytes: between(now, b.kept, b.over)}
+	v := verdict{reader: between(now, earlier(b.kept, b.ends), b.ends), officer: between(now, b.kept, b.ends), bytes: between(now, b.kept, b.over)}
 	if !now.Before(b.hidden) {
 		v.reader = mustNot
 	}

@@ -79,6 +79,34 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestLate reads by hand what comes when its ninety days are over: held rows survive.
+func TestLate(t *testing.T) {
+	held := func(from, until string) []request {
+		return []request{{at: at(from), until: at(until), subjects: []string{"user:u"}}}
+	}
+	gone := verdict{mustNot, mustNot, mustNot}
+	for _, c := range []struct {
+		name     string
+		requests []request
+		now      string
+		want     verdict
+	}{
+		{"over when it comes", nil, "2020-08-10 00:00", gone},
+		{"held before it was over", held("2020-06-05 00:00", "2021-01-01 00:00"), "2020-08-10 00:00", verdict{mustNot, must, must}},
+		{"and to the end", held("2020-06-05 00:00", "2021-01-01 00:00"), "2020-12-31 23:59", verdict{mustNot, must, must}},
+		{"released", held("2020-06-05 00:00", "2021-01-01 00:00"), "2021-01-02 00:00", gone},
+		{"released before it comes", held("2020-06-05 00:00", "2020-08-05 00:00"), "2020-08-10 00:00", gone},
+		{"held when it was over", held("2020-08-01 00:00", "2021-01-01 00:00"), "2020-08-10 00:00", gone},
+	} {
+		o := newOracle("abstra")
+		o.requests = c.requests
+		w := o.watch(&happening{at: at("2020-05-01 00:00"), arrives: at("2020-08-10 00:00"), kind: event.Request, action: "login", actor: "u"})
+		if got := w.judge(o.bounds(w, at(c.now)), at(c.now)); got != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 // TestReport: a run that has seen too little is no proof.
 func TestReport(t *testing.T) {
 	good := tally{policy: "p", rows: 1, rowDays: 1, checkpoints: 1, searched: 1}

@@ -14,34 +14,42 @@ func TestSharedRow(t *testing.T) {
 	u, v := deleted("2020-06-01 12:00", "u"), deleted("2020-06-20 12:00", "v")
 	hold := request{at: at("2020-05-20 00:00"), subjects: []string{"user:v"}}
 	erase := request{at: at("2020-06-10 00:00"), erase: true, subjects: []string{"user:u"}}
+	both := request{at: at("2020-06-10 00:00"), erase: true, subjects: []string{"user:u", "user:v"}}
 	place := request{at: at("2020-06-10 00:00"), erase: true, subjects: []string{"workspace:w"}}
 	all, officers, gone := verdict{must, must, must}, verdict{mustNot, must, must}, verdict{mustNot, mustNot, mustNot}
 	for _, c := range []struct {
 		name      string
+		action    string
 		facts     []*happening
 		requests  []request
 		now       string
 		row, u, v verdict
 	}{
-		{"nobody goes", nil, nil, "2027-05-01 00:00", all, all, all},
-		{"one goes", []*happening{u}, nil, "2020-06-01 12:00", all, officers, all},
-		{"one may be gone", []*happening{u}, nil, "2020-06-30 12:00", all, verdict{mustNot, may, may}, all},
-		{"one is gone", []*happening{u}, nil, "2020-07-01 12:00", all, gone, all},
-		{"both go", []*happening{u, v}, nil, "2020-06-20 12:00", officers, officers, officers},
-		{"the row waits for the last", []*happening{u, v}, nil, "2020-07-01 12:00", officers, gone, officers},
-		{"and goes with them", []*happening{u, v}, nil, "2020-07-20 12:00", gone, gone, gone},
-		{"one is erased", nil, []request{erase}, "2020-06-10 00:00", all, verdict{mustNot, mustNot, may}, all},
-		{"one was erased", nil, []request{erase}, "2020-07-10 00:00", all, gone, all},
-		{"one is erased and one goes", []*happening{v}, []request{erase}, "2020-07-10 00:00", officers, gone, officers},
-		{"the place is erased", nil, []request{place}, "2020-07-10 00:00", gone, gone, gone},
-		{"a hold on one holds all", []*happening{u}, []request{hold}, "2020-08-01 00:00", all, officers, all},
+		{"nobody goes", "file.read", nil, nil, "2027-05-01 00:00", all, all, all},
+		{"one goes", "file.read", []*happening{u}, nil, "2020-06-01 12:00", all, officers, all},
+		{"one may be gone", "file.read", []*happening{u}, nil, "2020-06-30 12:00", all, verdict{mustNot, may, may}, all},
+		{"one is gone", "file.read", []*happening{u}, nil, "2020-07-01 12:00", all, gone, all},
+		{"both go", "file.read", []*happening{u, v}, nil, "2020-06-20 12:00", officers, officers, officers},
+		{"the row waits for the last", "file.read", []*happening{u, v}, nil, "2020-07-01 12:00", officers, gone, officers},
+		{"and goes with them", "file.read", []*happening{u, v}, nil, "2020-07-20 12:00", gone, gone, gone},
+		{"one is erased", "file.read", nil, []request{erase}, "2020-06-10 00:00", all, verdict{mustNot, mustNot, may}, all},
+		{"one was erased", "file.read", nil, []request{erase}, "2020-07-10 00:00", all, gone, all},
+		{"one is erased and one goes", "file.read", []*happening{v}, []request{erase}, "2020-07-10 00:00", officers, gone, officers},
+		{"the place is erased", "file.read", nil, []request{place}, "2020-07-10 00:00", gone, gone, gone},
+		{"a law keeps who is erased, for officers", "billing.paid", nil, []request{erase}, "2027-04-30 23:59", all, officers, all},
+		{"until its end", "billing.paid", nil, []request{erase}, "2027-05-02 00:00", all, gone, all},
+		{"a law keeps all who are erased", "billing.paid", nil, []request{both}, "2027-04-30 23:59", officers, officers, officers},
+		{"and no longer", "billing.paid", nil, []request{both}, "2027-05-02 00:00", gone, gone, gone},
+		{"a law keeps who is erased and who goes", "billing.paid", []*happening{v}, []request{erase}, "2027-04-30 23:59", officers, officers, officers},
+		{"a law keeps the place", "billing.paid", nil, []request{place}, "2020-07-10 00:00", officers, officers, officers},
+		{"a hold on one holds all", "file.read", []*happening{u}, []request{hold}, "2020-08-01 00:00", all, officers, all},
 	} {
 		o := newOracle("infratrace")
 		for _, f := range c.facts {
 			o.learn(f)
 		}
 		o.requests = c.requests
-		w := o.watch(&happening{at: at("2020-05-01 00:00"), arrives: at("2020-05-01 00:00"), kind: event.Audit, action: "file.read", actor: "u", owner: "v", workspace: "w"})
+		w := o.watch(&happening{at: at("2020-05-01 00:00"), arrives: at("2020-05-01 00:00"), kind: event.Audit, action: c.action, actor: "u", owner: "v", workspace: "w"})
 		b, now := o.bounds(w, at(c.now)), at(c.now)
 		got := map[string]verdict{"the row": w.judge(b, now)}
 		for i, m := range w.members {

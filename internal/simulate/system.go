@@ -114,14 +114,16 @@ func (s *system) row(h *happening) (*event.Row, error) {
 }
 
 // arrives gives a row the expiry that the facts say, without those who must be gone
-// from it, and reports whether it is stored at all: what is over on arrival is not.
+// from it, and reports whether it is stored at all: what is over on arrival is not, but
+// where a hold was placed before.
 func (s *system) arrives(row *event.Row) bool {
 	fate := s.fate(row)
 	if s.strip(row, fate, row.ReceivedAt) {
 		fate = s.fate(row)
 	}
 	row.ExpiresOverride = fate.Override
-	return fate.Expires.After(row.ReceivedAt)
+	own := s.promises[row.Retention].Period.End(row.RetainedFrom)
+	return fate.Expires.After(row.ReceivedAt) && (own.After(row.ReceivedAt) || fate.HeldBefore(own))
 }
 
 func (s *system) fate(row *event.Row) retention.Fate {

@@ -251,7 +251,10 @@ func (m *maker) account(user, org string, i int) {
 		m.w.requests = append(m.w.requests, request{id: "erase-" + user, at: leaves, erase: true, subjects: []string{"user:" + user}})
 		stops = end()
 	case 6: // is held across an erasure and a deletion, and released
-		m.w.requests = append(m.w.requests, request{id: "hold-" + user, at: calm(leaves.Add(-40 * day)), until: calm(leaves.AddDate(1, 0, 0)), subjects: []string{"user:" + user}})
+		hold := request{id: "hold-" + user, at: calm(leaves.Add(-40 * day)), until: calm(leaves.AddDate(1, 0, 0)), subjects: []string{"user:" + user}}
+		m.w.requests = append(m.w.requests, hold)
+		m.late(user, org, hold.at.Add(-10*day), hold.at.Add(90*day)) // over when it comes, and not yet when the hold was placed
+		m.late(user, org, hold.at.Add(-95*day), hold.at.Add(5*day))  // over by then
 		if i%16 == 6 {
 			m.w.requests = append(m.w.requests, request{id: "erase-" + user, at: leaves, erase: true, subjects: []string{"user:" + user}})
 		}
@@ -261,6 +264,15 @@ func (m *maker) account(user, org string, i int) {
 		stops = end()
 	}
 	m.act(user, org, joins, stops.Add(4*day)) // stragglers come after the end
+}
+
+// late makes an event that comes when some periods are over.
+func (m *maker) late(user, org string, at, arrives time.Time) {
+	if at.Before(begin) {
+		return
+	}
+	h := m.add(at, event.Request, "login")
+	h.arrives, h.actor, h.org = arrives, user, org
 }
 
 // act makes what an account does, about once in three weeks.

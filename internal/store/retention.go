@@ -50,12 +50,14 @@ func (s *Store) WriteFacts(ctx context.Context, facts []event.Fact) error {
 	})
 }
 
-// KeepFacts keeps until an instant the facts that would be forgotten before another.
+// KeepFacts keeps until an instant the facts that would be forgotten before another, and
+// with each all others of its subject: a deletion must not outlive the return that clears it.
 func (s *Store) KeepFacts(ctx context.Context, before, until time.Time) error {
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings()))
 	return wrap("keep facts", s.conn.Exec(ctx, `INSERT INTO anchors (subject, action, occurred_at, plan_tier, source, id, received_at, forget_at)
 		SELECT subject, action, occurred_at, any(plan_tier), source, id, any(received_at), toDateTime({until:UInt32}) FROM anchors
-		GROUP BY subject, action, occurred_at, source, id HAVING max(forget_at) < toDateTime({before:UInt32})`,
+		WHERE subject IN (SELECT subject FROM anchors GROUP BY subject, action, occurred_at, source, id HAVING max(forget_at) < toDateTime({before:UInt32}))
+		GROUP BY subject, action, occurred_at, source, id HAVING max(forget_at) < toDateTime({until:UInt32})`,
 		clickhouse.Named("until", seconds(until)), clickhouse.Named("before", seconds(before))))
 }
 

@@ -70,6 +70,9 @@ func TestFactsAreKeptLonger(t *testing.T) {
 	if err := s.WriteFacts(t.Context(), []event.Fact{
 		{Subject: "user:soon", Action: "account.deleted", OccurredAt: now, ReceivedAt: now, ForgetAt: soon},
 		{Subject: "user:far", Action: "account.deleted", OccurredAt: now, ReceivedAt: now, ForgetAt: far},
+		// A deletion that is kept longer than the return that clears it would stand alone.
+		{Subject: "user:soon", Action: "account.restored", OccurredAt: now, ReceivedAt: now, ForgetAt: now.AddDate(0, 0, 40)},
+		{Subject: "user:soon", Action: "account.created", OccurredAt: now, ReceivedAt: now, ForgetAt: far},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -79,13 +82,13 @@ func TestFactsAreKeptLonger(t *testing.T) {
 		}
 	}
 	var text string
-	if err := s.conn.QueryRow(t.Context(), `SELECT toString(arraySort(groupArray((subject, n, at)))) FROM (SELECT subject, count() AS n, toUnixTimestamp(max(forget_at)) AS at FROM anchors GROUP BY subject)`).Scan(&text); err != nil {
+	if err := s.conn.QueryRow(t.Context(), `SELECT toString(arraySort(groupArray((subject, action, n, at)))) FROM (SELECT subject, toString(action) AS action, count() AS n, toUnixTimestamp(max(forget_at)) AS at FROM anchors GROUP BY subject, action)`).Scan(&text); err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("[('user:far',1,%d),('user:soon',2,%d)]", far.Unix(), until.Unix()); text != want {
+	if want := fmt.Sprintf("[('user:far','account.deleted',1,%d),('user:soon','account.created',1,%[1]d),('user:soon','account.deleted',2,%d),('user:soon','account.restored',2,%[2]d)]", far.Unix(), until.Unix()); text != want {
 		t.Errorf("got %s, want %s", text, want)
 	}
-	if got, err := s.Facts(t.Context()); err != nil || len(got) != 2 {
+	if got, err := s.Facts(t.Context()); err != nil || len(got) != 4 {
 		t.Errorf("got %+v, %v: want each once", got, err)
 	}
 }
