@@ -49,6 +49,16 @@ type Row struct {
 // ErasedOverride is the expiry of erased rows: long past, and no other row's.
 const ErasedOverride = 1
 
+// Came returns when the row was there at the latest, by two clocks: when it occurred,
+// or where the publisher's clock is ahead when it was received. What is asked of all that
+// there is, such as an erasure, is asked of it from then on.
+func (r *Row) Came() time.Time {
+	if !r.ReceivedAt.IsZero() && r.ReceivedAt.Before(r.OccurredAt) {
+		return r.ReceivedAt
+	}
+	return r.OccurredAt
+}
+
 // Reset empties the row for reuse and keeps the slices' memory.
 func (r *Row) Reset() {
 	*r = Row{SubjectKeys: r.SubjectKeys[:0], Owners: r.Owners[:0], Metadata: r.Metadata[:0]}

@@ -210,7 +210,7 @@ func (s *Server) expect(ctx context.Context, facts *retention.Facts, e event.Era
 				will.Complete = false
 				return will, nil
 			}
-			if row.OccurredAt.After(e.Until) || !known && !facts.Fate(row).Expires.After(now) {
+			if row.Came().After(e.Until) || !known && !facts.Fate(row).Expires.After(now) {
 				continue // another's, or gone before
 			}
 			switch fate := after.Fate(row); {

@@ -96,7 +96,7 @@ func (f Fate) Visible(now time.Time, officer bool) bool {
 }
 
 // Fate decides what becomes of a row. Of the row it reads the class, the instant
-// it is retained from, when it occurred, its people, and what it belongs to.
+// it is retained from, when it came, its people, and what it belongs to.
 func (f *Facts) Fate(r *event.Row) Fate {
 	p := f.promises[r.Retention]
 	if p == nil { // like the TTL: a short period would be a guess that destroys
@@ -251,7 +251,7 @@ func hangsOn(key string, r *event.Row) string {
 }
 
 // mayBeErased is false for almost all events on arrival: no hash is computed for them.
-func (f *Facts) mayBeErased(r *event.Row) bool { return !r.OccurredAt.After(f.latest) }
+func (f *Facts) mayBeErased(r *event.Row) bool { return !r.Came().After(f.latest) }
 
 // erasable are the keys by which a row is erased as a whole; the people of a shared row
 // leave it one by one.
@@ -266,7 +266,7 @@ func erasable(r *event.Row, shared bool) []string {
 func (f *Facts) isErased(r *event.Row, keys []string) bool {
 	for _, k := range keys {
 		for _, h := range f.hash(k) {
-			if until, ok := f.erased[h]; ok && !r.OccurredAt.After(until) {
+			if until, ok := f.erased[h]; ok && !r.Came().After(until) {
 				return true
 			}
 		}

@@ -67,7 +67,7 @@ func (s *Sweeper) found(ctx context.Context, e event.Erasure, subjects []string,
 				return false, err
 			}
 			fate := facts.Fate(row)
-			if fate.Erased && !fate.Held && fate.Override != row.ExpiresOverride && !row.OccurredAt.After(e.Until) {
+			if fate.Erased && !fate.Held && fate.Override != row.ExpiresOverride && !row.Came().After(e.Until) {
 				back++
 			}
 		}

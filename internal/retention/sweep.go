@@ -26,6 +26,9 @@ type Storage interface {
 	Holds(ctx context.Context) ([]event.Hold, error)
 	// KeepFacts keeps until an instant the facts that would be forgotten before another.
 	KeepFacts(ctx context.Context, before, until time.Time) error
+	// KeepErasureSubjects does the same for the identifiers of erasures that have left rows
+	// where they are.
+	KeepErasureSubjects(ctx context.Context, before, until time.Time) error
 
 	// BeginSweep takes the next number. A sweep with a lower one moves nothing from then on.
 	BeginSweep(ctx context.Context, full bool) (event.Sweep, error)
@@ -105,8 +108,9 @@ const (
 // ErrOvertaken says that another sweep began meanwhile: that one does the work.
 var ErrOvertaken = errors.New("a later sweep has begun")
 
-// heldFacts is how long before their end facts are kept longer while anything is held.
-const heldFacts = 30 * 24 * time.Hour
+// keptAhead is how long before their end facts and identifiers are kept longer, while they
+// are needed.
+const keptAhead = 30 * 24 * time.Hour
 
 // Result is what a sweep did.
 type Result struct {
@@ -127,11 +131,9 @@ func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) 
 	if err != nil {
 		return res, fmt.Errorf("read facts: %w", err)
 	}
-	if subjects == nil && slices.ContainsFunc(source.Holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
-		// A held row outlives what ended it, and must find it again when it is released.
-		now := s.o.Now()
-		if err := s.o.Storage.KeepFacts(ctx, now.Add(heldFacts), now.Add(2*heldFacts)); err != nil {
-			return res, fmt.Errorf("keep facts: %w", err)
+	if subjects == nil {
+		if err := s.keep(ctx, source); err != nil {
+			return res, err
 		}
 	}
 	facts := New(s.o.Policy, source, s.o.Hash)
@@ -158,6 +160,22 @@ func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) 
 		return res, ErrOvertaken
 	}
 	return res, s.erasures(ctx, source.Erasures, facts)
+}
+
+// keep keeps what a row that outlives its end must find again when it is let go.
+func (s *Sweeper) keep(ctx context.Context, source Source) error {
+	before, until := s.o.Now().Add(keptAhead), s.o.Now().Add(2*keptAhead)
+	if slices.ContainsFunc(source.Holds, func(h event.Hold) bool { return h.ReleasedAt.IsZero() }) {
+		if err := s.o.Storage.KeepFacts(ctx, before, until); err != nil {
+			return fmt.Errorf("keep facts: %w", err)
+		}
+	}
+	if slices.ContainsFunc(source.Erasures, func(e event.Erasure) bool { return e.KeptRows > 0 }) {
+		if err := s.o.Storage.KeepErasureSubjects(ctx, before, until); err != nil {
+			return fmt.Errorf("keep identifiers of erasures: %w", err)
+		}
+	}
+	return nil
 }
 
 func (s *Sweeper) kind(ctx context.Context, sweep event.Sweep, facts *Facts, kind event.Kind, subjects []string, res *Result) (moved int, err error) {
@@ -259,17 +277,18 @@ func (s *Sweeper) survey(ctx context.Context, e *event.Erasure, facts *Facts) (l
 		return 0, err
 	}
 	e.KeptRows, e.KeptReason = 0, ""
-	var law time.Time // the end of the last that a law keeps
+	var law time.Time // the end of the last that is kept
 	for _, kind := range event.Kinds {
 		for row, err := range s.o.Storage.Candidates(ctx, kind, subjects) {
 			if err != nil {
 				return 0, err
 			}
 			switch fate := facts.Fate(row); {
-			case row.OccurredAt.After(e.Until):
+			case row.Came().After(e.Until):
 			case fate.Held:
 				e.KeptRows++
 				e.KeptReason = string(ByHold)
+				law = policy.Sentinel // until it is released
 			case fate.Goes(e.Until):
 				left++
 			case fate.Cause == ByStatute, len(fate.Leaving) > 0: // the row, or one of its people
@@ -279,21 +298,12 @@ func (s *Sweeper) survey(ctx context.Context, e *event.Erasure, facts *Facts) (l
 			}
 		}
 	}
-	return left, s.remember(ctx, e, subjects, law)
-}
-
-// remember keeps an erasure, and the subjects that its rows are found by, until nothing
-// can bring back what a law keeps: forgotten before, it would be for everybody again.
-func (s *Sweeper) remember(ctx context.Context, e *event.Erasure, subjects []string, law time.Time) error {
-	until := s.o.Policy.Everywhere.End(law).Add(s.o.Policy.Grace)
-	if until.After(policy.Sentinel) {
-		until = policy.Sentinel
+	// Until nothing can bring back what is kept: forgotten before, it would be for everybody again.
+	e.ForgetAt = later(e.ForgetAt, s.o.Policy.Everywhere.End(law).Add(s.o.Policy.Grace))
+	if e.ForgetAt.After(policy.Sentinel) {
+		e.ForgetAt = policy.Sentinel
 	}
-	if !until.After(e.ForgetAt) {
-		return nil
-	}
-	e.ForgetAt = until
-	return s.o.Storage.WriteErasureSubjects(ctx, e.ID, subjects, until)
+	return left, nil
 }
 
 func (s *Sweeper) erasure(ctx context.Context, e event.Erasure, facts *Facts) error {

@@ -84,6 +84,9 @@ func (o *oracle) watch(h *happening) *watched {
 	return w
 }
 
+// there is when it had come: a clock that is ahead makes nobody new of what was there.
+func (h *happening) there() time.Time { return earlier(h.at, h.arrives) }
+
 var forever = time.Date(2105, time.December, 31, 0, 0, 0, 0, time.UTC)
 
 // bounds are the instants at which a row's state changes, by all that is known.
@@ -150,7 +153,7 @@ func (o *oracle) alone(w *watched, now time.Time) bounds {
 			b.held = true
 		case !r.erase:
 			released = later(released, r.until)
-		case w.at.After(r.at), w.others(r): // it is about somebody new, or another one
+		case w.there().After(r.at), w.others(r): // it is about somebody new, or another one
 		case !w.law:
 			b.erased = true
 			b.kept, b.ends = earlier(b.kept, r.at), earlier(b.ends, r.at)

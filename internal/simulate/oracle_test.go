@@ -109,10 +109,10 @@ func TestLate(t *testing.T) {
 
 // TestReport: a run that has seen too little is no proof.
 func TestReport(t *testing.T) {
-	good := tally{policy: "p", rows: 1, rowDays: 1, checkpoints: 1, searched: 1}
+	good := tally{policy: "p", rows: 1, rowDays: 1, checkpoints: 1, searched: 1, controls: 1, shared: true, people: 1}
 	for name, spoil := range map[string]func(*tally){
 		"early": func(t *tally) { t.early = 1 }, "late": func(t *tally) { t.late = 1 }, "no days": func(t *tally) { t.rowDays = 0 },
-		"no checkpoint": func(t *tally) { t.checkpoints = 0 }, "no bytes": func(t *tally) { t.searched = 0 },
+		"no checkpoint": func(t *tally) { t.checkpoints = 0 }, "no bytes": func(t *tally) { t.searched = 0 }, "no people": func(t *tally) { t.people = 0 }, "no control": func(t *tally) { t.controls = 0 },
 	} {
 		bad := good
 		spoil(&bad)

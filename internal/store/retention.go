@@ -101,6 +101,17 @@ func (s *Store) WriteErasureSubjects(ctx context.Context, erasure string, subjec
 	})
 }
 
+// KeepErasureSubjects keeps until an instant the identifiers of the erasures that have left
+// rows where they are, where they would be forgotten before another.
+func (s *Store) KeepErasureSubjects(ctx context.Context, before, until time.Time) error {
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings()))
+	return wrap("keep identifiers of erasures", s.conn.Exec(ctx, `INSERT INTO erasure_keys (erasure, subject, forget_at)
+		SELECT erasure, subject, toDateTime({until:UInt32}) FROM erasure_keys
+		WHERE erasure IN (SELECT erasure FROM erasures GROUP BY erasure HAVING argMax(kept_rows, updated_at) > 0)
+		GROUP BY erasure, subject HAVING max(forget_at) <= toDateTime({before:UInt32})`,
+		clickhouse.Named("until", seconds(until)), clickhouse.Named("before", seconds(before))))
+}
+
 // Holds returns every hold as it is now.
 func (s *Store) Holds(ctx context.Context) ([]event.Hold, error) {
 	return collect(ctx, s, "read holds", `SELECT hold, subjects, hashes, reason, toUnixTimestamp64Milli(placed_at), toUnixTimestamp64Milli(released_at), toUnixTimestamp64Milli(updated_at), toUnixTimestamp(forget_at)
