@@ -21,7 +21,8 @@ const moved = `(SELECT retention_class, bucket, src_topic, src_partition, src_of
 	GROUP BY retention_class, bucket, src_topic, src_partition, src_offset, digest)`
 
 // MeasureOverrides holds the moved rows against the account of moves. A move that was
-// planned after settled may still be under way.
+// planned after settled may still be under way. Of every row two numbers are read, and
+// the rest of those few whose partition and offset a move names.
 func (s *Store) MeasureOverrides(ctx context.Context, settled time.Time) ([]measured.Overrides, error) {
 	var all []measured.Overrides
 	for _, kind := range event.Kinds {
@@ -31,8 +32,7 @@ SELECT toString(r.retention_class) AS class, countIf(r.expires_override > 0 AND 
 FROM
 (
     SELECT retention_class, bucket, src_topic, src_partition, src_offset, `+digest+` AS digest, expires_override FROM `+kind.Table()+`
-    WHERE expires_override > 0 OR (src_topic, src_partition, src_offset) IN
-        (SELECT src_topic, src_partition, src_offset FROM retention_moves WHERE table = {table:String})
+    WHERE expires_override > 0 OR (src_partition, src_offset) IN (SELECT src_partition, src_offset FROM retention_moves WHERE table = {table:String})
 ) AS r
 LEFT JOIN `+moved+` AS m
 USING (retention_class, bucket, src_topic, src_partition, src_offset, digest)

@@ -202,14 +202,15 @@ func TestMoveChangesWhatWasEnteredAndNothingElse(t *testing.T) {
 	}
 }
 
-// TestMoveRewritesOnlyPartsThatHoldTheRow counts the bytes that one move writes. All of
+// TestMoveRewritesOnlyPartsThatHoldTheRow counts what one move reads and writes. All of
 // such a part is rewritten, because the TTL is made of the column that changes.
 func TestMoveRewritesOnlyPartsThatHoldTheRow(t *testing.T) {
 	s := open(t)
-	// A month each; the user has a row in the second.
+	// A month each; the user has a row in the second. The others have rows of the same
+	// partition and offset, as after a topic was made anew.
 	for month := range 3 {
 		if err := s.conn.Exec(t.Context(), fmt.Sprintf(`INSERT INTO audit_events (occurred_at, received_at, source, id, retention_class, bucket, retained_from, src_topic, src_offset, subject_keys, session_id)
-			SELECT now64(3) AS o, o, '/svc', toString(generateUUIDv4()), '%s', toStartOfMonth(o - INTERVAL %d MONTH), o, 'lethe.audit', %d + number, ['user:u_' || toString(%[3]d + number)], hex(randomString(16))
+			SELECT now64(3) AS o, o, '/svc', toString(generateUUIDv4()), '%s', toStartOfMonth(o - INTERVAL %d MONTH), o, 'lethe.audit', number, ['user:u_' || toString(%d + number)], hex(randomString(16))
 			FROM numbers(20000)`, account, month, month*20_000)); err != nil {
 			t.Fatal(err)
 		}
@@ -219,26 +220,36 @@ func TestMoveRewritesOnlyPartsThatHoldTheRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	counted := func(name string) uint64 {
+		t.Helper()
+		return scalar[uint64](t, s, "SELECT sum(value) FROM system.events WHERE event = '"+name+"'")
+	}
 	var moves []event.Move
-	for r, err := range s.Candidates(t.Context(), event.Audit, []string{"user:u_20007"}) {
+	found := counted("SelectedRows")
+	for r, err := range s.Candidates(t.Context(), event.Audit, []string{"user:u_20007", "user:nobody"}) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		moves = append(moves, event.Move{Row: r, To: uint32(now.Unix()) + 1000, Cause: "anchor"})
 	}
+	if found = counted("SelectedRows") - found; found > 10_000 {
+		t.Errorf("to find the rows of two people among 60,000 it read %d, want those of few granules", found)
+	}
 	if err := s.WriteMoves(t.Context(), w, moves); err != nil {
 		t.Fatal(err)
 	}
-	const written = "SELECT sum(value) FROM system.events WHERE event = 'WriteBufferFromFileDescriptorWriteBytes'"
-	before := scalar[uint64](t, s, written)
+	written, read := counted("WriteBufferFromFileDescriptorWriteBytes"), counted("SelectedRows")
 	if err := s.Move(t.Context(), w, event.Audit); err != nil {
 		t.Fatal(err)
 	}
-	n := scalar[uint64](t, s, written) - before
+	written, read = counted("WriteBufferFromFileDescriptorWriteBytes")-written, counted("SelectedRows")-read
 	if got := scalar[uint64](t, s, "SELECT count() FROM audit_events WHERE expires_override > 0"); got != 1 || len(moves) != 1 {
 		t.Fatalf("moved %d rows, want 1", got)
 	}
-	if n < size/4 || n > size/2 {
-		t.Errorf("a move in one of three parts wrote %d bytes of %d, want about a third", n, size)
+	if written < size/4 || written > size/2 {
+		t.Errorf("a move in one of three parts wrote %d bytes of %d, want about a third", written, size)
+	}
+	if read > 30_000 {
+		t.Errorf("to find the row among 60,000 it read %d rows, want those of its month", read)
 	}
 }
