@@ -1,11 +1,14 @@
 package event
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Fact is what one audit event says about retention: something that rows hang on
 // was deleted, restored, or changed its plan.
 type Fact struct {
-	Subject    string // what it is about, such as "user:u_42" or "workspace:w_7"
+	Subject    string // what it is about, such as "user:u_42", "workspace:w_7" or a Member
 	Action     string
 	OccurredAt time.Time
 	Tier       string // the new plan, of plan.changed
@@ -14,6 +17,12 @@ type Fact struct {
 	Source, ID string
 	ReceivedAt time.Time
 	ForgetAt   time.Time // when no row can come any more that it speaks of
+}
+
+// Member is the subject of a person, who has a subject key, in an organization. A slash of
+// the organization's is doubled: no two members have one subject.
+func Member(organization, person string) string {
+	return "member:" + strings.ReplaceAll(organization, "/", "//") + "/" + person
 }
 
 // Erasure is what somebody asked to be erased. It names nobody: the identifiers

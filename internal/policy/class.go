@@ -30,7 +30,7 @@ type StoredClass struct {
 	From string // what Keep counts from: "event", or the action of an anchor
 
 	Anchor  string // the action that starts or cuts short the period; "" where there is none
-	KeyedBy string // what Anchor is about, such as "user"
+	KeyedBy string // what Anchor is about, such as "user"; a "member" is one in an organization
 	After   Period // how long after the anchor; zero where there is none
 	Within  bool   // After is a deadline for the last byte, not a promise to keep
 	AtLeast Period // a statute keeps the row so long from RetainedFrom; zero where there is none
@@ -63,6 +63,7 @@ type bearer uint8
 const (
 	noBearer bearer = iota
 	onUser
+	onMember
 	onOrganization
 	onWorkspace
 	onProject
@@ -70,16 +71,23 @@ const (
 )
 
 var bearers = map[string]bearer{
-	"user": onUser, "organization": onOrganization, "workspace": onWorkspace,
+	"user": onUser, "member": onMember, "organization": onOrganization, "workspace": onWorkspace,
 	"project": onProject, "deployment": onDeployment,
 }
 
 var bearerNames = [...]string{
-	onUser: "user", onOrganization: "organization", onWorkspace: "workspace", onProject: "project", onDeployment: "deployment",
+	onUser: "user", onMember: "member", onOrganization: "organization", onWorkspace: "workspace", onProject: "project", onDeployment: "deployment",
 }
 
 // String returns the word of the policy file.
 func (b bearer) String() string { return bearerNames[b] }
+
+// person reports whether it is the people of a row that it hangs on.
+func (b bearer) person() bool { return b == onUser || b == onMember }
+
+// OnPeople reports whether rows of the class hang on people, everywhere or as members of
+// their organization.
+func (s *StoredClass) OnPeople() bool { return bearers[s.KeyedBy].person() }
 
 // column returns what a row says that it belongs to.
 func (b bearer) column(row *event.Row) string {
@@ -104,6 +112,8 @@ func (b bearer) carried(e *event.Event) bool {
 	switch b {
 	case onUser:
 		return aboutAccount(e)
+	case onMember:
+		return aboutAccount(e) && e.Text[event.OrganizationID] != ""
 	case onOrganization:
 		return e.Text[event.OrganizationID] != ""
 	case onWorkspace:
@@ -277,7 +287,7 @@ func (c *class) store(section func(path string) string, copies bool) []StoredCla
 			s.AtLeast = c.atLeast.keep
 		}
 		c.plain = add(s, promise)
-		if copies && c.within && c.bearer == onUser {
+		if copies && c.within && c.bearer.person() {
 			for _, key := range event.Copies(c.plain.free.Key) {
 				s := *c.plain.free
 				s.Key = key

@@ -64,7 +64,7 @@ func (p *Policy) Asked(k event.Kind) (compared, present []event.Attr) {
 			for _, a := range b.attributes() {
 				there[a] = true
 			}
-			if b == onUser {
+			if b.person() {
 				values[event.TargetType] = true // says whether the target is a person
 			}
 		}
@@ -86,6 +86,8 @@ func (b bearer) attributes() []event.Attr {
 	switch b {
 	case onUser:
 		return []event.Attr{event.UserID, event.OnBehalfOf, event.TargetID, event.TargetOwner}
+	case onMember:
+		return append(onUser.attributes(), event.OrganizationID)
 	case onOrganization:
 		return []event.Attr{event.OrganizationID}
 	case onWorkspace:

@@ -24,7 +24,7 @@ var actions = map[string]action{
 	"account.deleted":            {keys: []string{"user", "organization"}},
 	"account.restored":           {clears: []string{"account.deletion_requested", "account.deleted"}},
 	"account.created":            {clears: []string{"account.deletion_requested", "account.deleted"}},
-	"member.removed":             {keys: []string{"user"}},
+	"member.removed":             {keys: []string{"member"}},
 	"member.restored":            {clears: []string{"member.removed"}},
 	"member.added":               {clears: []string{"member.removed"}},
 	"workspace.deleted":          {keys: []string{"workspace", "organization"}},
@@ -99,16 +99,26 @@ func (p *Policy) Fact(row *event.Row) (facts []Fact, ok bool) {
 		if known.family == "account" {
 			b = accountOf(row.Text[event.TTargetType], b)
 		}
-		id := known.place(b, row)
-		if b == onUser {
-			id = known.person(row)
-		}
-		if id != "" && !scrubbed(id) {
-			f.Subject = b.String() + ":" + id
+		if f.Subject = known.subject(b, row); f.Subject != "" && !scrubbed(f.Subject) {
 			facts = append(facts, f)
 		}
 	}
 	return facts, true
+}
+
+// subject returns the b that the fact is about, as rows hang on it, or "".
+func (f *fact) subject(b bearer, row *event.Row) string {
+	id, organization := f.place(b, row), row.Text[event.TOrganization]
+	if b.person() {
+		id = f.person(row)
+	}
+	switch {
+	case id == "", b == onMember && organization == "":
+		return ""
+	case b == onMember:
+		return event.Member(organization, "user:"+id)
+	}
+	return b.String() + ":" + id
 }
 
 // scrubbed reports whether something was taken out of an id, and a mark of redact
@@ -136,7 +146,7 @@ func (f *fact) person(row *event.Row) string {
 	switch {
 	case id == "", f.family == "plan" && !targetsPerson(kind):
 		id = f.self(row)
-	case bearers[kind] != noBearer && kind != "user":
+	case bearers[kind] != noBearer && !targetsPerson(kind):
 		return "" // the target is said to be something else
 	case id == "email:"+row.Text[event.TUserEmail]:
 		id = row.Text[event.TUserID] // the account that has this e-mail
@@ -228,7 +238,7 @@ func about(family string, hangs []bearer) []bearer {
 	switch organization := slices.Contains(hangs, onOrganization); {
 	case family == "account" && organization && !slices.Contains(hangs, onUser):
 		return []bearer{onOrganization} // an account is a customer here, not a person
-	case family == "account", family == "member":
+	case family == "account":
 		return []bearer{onUser}
 	case family == "workspace" && organization:
 		return []bearer{onWorkspace, onOrganization}

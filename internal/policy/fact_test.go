@@ -69,9 +69,14 @@ func TestFact(t *testing.T) {
 		{"accounts are customers, no target", customers, auditRow("account.deleted", user, "u_1", organization, "org_7"), "organization:org_7"},
 		{"accounts are customers, but this is a user", customers, auditRow("account.deleted", kind, "user", target, "u_2", organization, "org_7"), "user:u_2"},
 
-		{"member", persons, auditRow("member.removed", user, "u_1", kind, "member", target, "u_2"), "user:u_2"},
-		{"member added", persons, auditRow("member.added", user, "u_1", target, "u_2"), "user:u_2"},
-		{"who removed a member is not the member", persons, auditRow("member.removed", user, "u_1"), ""},
+		{"member", persons, auditRow("member.removed", user, "u_1", kind, "member", target, "u_2", organization, "org_7"), "member:org_7/user:u_2"},
+		{"member who is a user", persons, auditRow("member.removed", kind, "user", target, "u_2", organization, "org_7"), "member:org_7/user:u_2"},
+		{"member added", persons, auditRow("member.added", user, "u_1", target, "u_2", organization, "org_7"), "member:org_7/user:u_2"},
+		{"member of an organization with a slash", persons, auditRow("member.restored", target, "u_2", organization, "a/b"), "member:a//b/user:u_2"},
+		{"member of no organization", persons, auditRow("member.removed", user, "u_1", kind, "member", target, "u_2", workspace, "ws_1"), ""},
+		{"member of an organization that was scrubbed", persons, auditRow("member.removed", target, "u_2", organization, "[email]"), ""},
+		{"who removed a member is not the member", persons, auditRow("member.removed", user, "u_1", organization, "org_7"), ""},
+		{"the organization that a member was removed from", persons, auditRow("member.removed", user, "u_1", kind, "organization", target, "org_7", organization, "org_7"), ""},
 
 		{"workspace", persons, auditRow("workspace.deleted", kind, "workspace", target, "ws_1", organization, "org_7"), "workspace:ws_1"},
 		{"workspace of an unsaid type", persons, auditRow("workspace.created", target, "ws_1"), "workspace:ws_1"},

@@ -261,6 +261,37 @@ func TestRowsThatOutliveTheirAnchorAreNamed(t *testing.T) {
 	look("restored")
 }
 
+// TestRowsThatOutliveAMembershipAreNamed: a removal ends rows of one organization.
+func TestRowsThatOutliveAMembershipAreNamed(t *testing.T) {
+	b := newBenchUnder(t, ofMembers(t))
+	b.insert(audit(100*day24, "account.updated", "user.id", "u_1", "organization.id", "a/b"), audit(100*day24, "account.updated", "user.id", "u_1", "organization.id", "org_2"),
+		audit(100*day24, "account.updated", "user.id", "u_2", "organization.id", "a/b"))
+	b.sql("ALTER TABLE audit_events UPDATE subject_keys = [concat('user:', user_id)] WHERE 1 SETTINGS mutations_sync = 2")
+	look := func(when string, want ...string) {
+		t.Helper()
+		var got []string
+		for _, f := range b.prove(Ask{}).Faults {
+			got = append(got, f.Kind+": "+f.Text)
+		}
+		if len(got) != len(want) || len(want) > 0 && !strings.Contains(got[0], want[0]) {
+			t.Errorf("%s: got %q, want %q", when, got, want)
+		}
+	}
+	anchor := func(subject, action string, days int) {
+		b.sql(fmt.Sprintf("INSERT INTO anchors SELECT '%s', '%s', now64() - %d, '', '/svc', 'x', now64() - %[3]d, now() + 864000", subject, action, days*86400))
+	}
+	look("nobody is removed")
+	anchor("user:u_1", "member.removed", 95)
+	anchor(event.Member("org_1", "user:u_1"), "member.removed", 95)
+	look("removed from elsewhere")
+	anchor(event.Member("a/b", "user:u_1"), "member.removed", 95)
+	look("removed", "unmoved: 1 row of account@90d-after-member.removed in audit_events: what they hang on was deleted")
+	anchor(event.Member("org_2", "user:u_1"), "member.added", 10)
+	look("added elsewhere", "unmoved: 1 row")
+	anchor(event.Member("a/b", "user:u_1"), "member.added", 10)
+	look("added again")
+}
+
 // TestAShortenedClassStaysInItsBuckets: a shorter promise, of days and not of months, moves
 // no row to another partition.
 func TestAShortenedClassStaysInItsBuckets(t *testing.T) {

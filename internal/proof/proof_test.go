@@ -1,11 +1,13 @@
 package proof
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +53,25 @@ func newBench(t *testing.T, name string) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newBenchUnder(t, p)
+}
+
+// ofMembers is an example policy in which all that hangs on an account hangs on a member.
+func ofMembers(t *testing.T) *policy.Policy {
+	t.Helper()
+	text, err := os.ReadFile("../../schemas/policies/bstrapr.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse("bstrapr", bytes.ReplaceAll(text, []byte("from: account.deleted, key: user"), []byte("from: member.removed, key: member")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func newBenchUnder(t *testing.T, p *policy.Policy) *bench {
+	t.Helper()
 	for i := range p.Operator {
 		p.Operator[i].Review = review
 	}
@@ -58,6 +79,7 @@ func newBench(t *testing.T, name string) *bench {
 	if err := migrate.Apply(t.Context(), migrate.Options{DSN: b.dsn, Policy: p}); err != nil {
 		t.Fatal(err)
 	}
+	var err error
 	if b.store, err = store.Open(t.Context(), store.Options{DSN: b.dsn}); err != nil {
 		t.Fatal(err)
 	}

@@ -20,11 +20,22 @@ var anchors = []struct {
 	{"account.deleted", "user", nil, []string{"account.restored", "account.created"}},
 	{"account.deletion_requested", "user", []string{"account.deleted"}, []string{"account.restored", "account.created"}},
 	{"account.deleted", "organization", nil, []string{"account.restored", "account.created"}},
-	{"member.removed", "user", nil, []string{"member.restored", "member.added"}},
+	{"member.removed", "member", nil, []string{"member.restored", "member.added"}},
 	{"workspace.deleted", "workspace", nil, []string{"workspace.restored", "workspace.created"}},
 	{"workspace.deleted", "organization", nil, []string{"workspace.restored", "workspace.created"}},
 	{"project.deleted", "project", nil, []string{"project.restored", "project.created"}},
 	{"deployment.deleted", "deployment", nil, []string{"deployment.restored", "deployment.created"}},
+}
+
+// subject is what a fact calls that which a row of these hangs on, of its people the one.
+func subject(key, who string) string {
+	switch key {
+	case "user":
+		return "user:" + who
+	case "member":
+		return event.Member("it", "user:"+who)
+	}
+	return key + ":it"
 }
 
 // of makes a row belong to something of each kind, done by one account to the thing of another.
@@ -64,24 +75,27 @@ func TestEveryAnchorInAnyOrder(t *testing.T) {
 							want = end
 						}
 					}
+					it, other := subject(a.key, "owner"), subject(a.key, "actor")
+					tell(it)
 					switch {
-					case a.key != "user":
-						tell(a.key + ":it")
+					case it == other:
 					case within: // with the first of its people
-						tell("user:owner")
-						tell("user:actor")
+						tell(other)
 					default: // with whose it is
-						tell("user:owner")
-						facts = append(facts, event.Fact{Subject: "user:actor", Action: a.action, OccurredAt: hour(1)})
+						facts = append(facts, event.Fact{Subject: other, Action: a.action, OccurredAt: hour(1)})
 					}
 					for _, b := range anchors { // of the same name, and of the same thing
 						facts = append(facts, event.Fact{Subject: "none:it", Action: b.action, OccurredAt: hour(1)})
 						if b.action != a.action && !slices.Contains(a.begins, b.action) {
-							facts = append(facts, event.Fact{Subject: a.key + ":it", Action: b.action, OccurredAt: hour(1)})
+							facts = append(facts, event.Fact{Subject: it, Action: b.action, OccurredAt: hour(1)})
 						}
 						if b.key != a.key {
-							facts = append(facts, event.Fact{Subject: b.key + ":it", Action: a.action, OccurredAt: hour(1)})
+							facts = append(facts, event.Fact{Subject: subject(b.key, "owner"), Action: a.action, OccurredAt: hour(1)})
 						}
+					}
+					for _, action := range append(slices.Clone(begins), a.clears...) { // elsewhere
+						at := rapid.IntRange(1, hours).Draw(t, "elsewhere")
+						facts = append(facts, event.Fact{Subject: event.Member("other", "user:owner"), Action: action, OccurredAt: hour(at)})
 					}
 					facts = rapid.Permutation(facts).Draw(t, "order")
 					fate := New(p, Source{Promises: []policy.StoredClass{class}, Facts: facts}, noHash).Fate(of("c", hour(born)))
@@ -104,11 +118,8 @@ func TestADeletionAndARestorationAtOneInstant(t *testing.T) {
 	for _, a := range anchors {
 		for _, clears := range a.clears {
 			class := policy.StoredClass{Key: "c", Period: policy.Period{Sentinel: true}, Anchor: a.action, KeyedBy: a.key, After: policy.Period{Days: 40}, Erasable: true}
-			subject := a.key + ":it"
-			if a.key == "user" {
-				subject = "user:owner"
-			}
-			both := []event.Fact{{Subject: subject, Action: clears, OccurredAt: hour(5)}, {Subject: subject, Action: a.action, OccurredAt: hour(5)}}
+			it := subject(a.key, "owner")
+			both := []event.Fact{{Subject: it, Action: clears, OccurredAt: hour(5)}, {Subject: it, Action: a.action, OccurredAt: hour(5)}}
 			if fate := New(p, Source{Promises: []policy.StoredClass{class}, Facts: both}, noHash).Fate(of("c", hour(0))); !fate.Expires.Equal(policy.Sentinel) {
 				t.Errorf("%s and %s: got %s", a.action, clears, fate.Expires)
 			}

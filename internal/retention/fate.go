@@ -161,11 +161,11 @@ func (f *Facts) anchored(p *policy.StoredClass, r *event.Row) (end time.Time, ok
 		return end, false
 	}
 	subjects := r.SubjectKeys // what must be gone with any of its people goes with the first
-	if p.KeyedBy != "user" || !p.Within {
+	if !p.OnPeople() || !p.Within {
 		subjects = []string{hangsOn(p.KeyedBy, r)}
 	}
 	for _, subject := range subjects {
-		if at, is := f.ends(p, subject, r.RetainedFrom); is && (!ok || at.Before(end)) {
+		if at, is := f.ends(p, subject, r); is && (!ok || at.Before(end)) {
 			end, ok = at, true
 		}
 	}
@@ -195,10 +195,14 @@ func account(r *event.Row) string {
 	return ""
 }
 
-// ends walks the history of a subject. A deletion begins the period and later
-// ones change nothing; a restoration before the period is over clears it; one
-// after it opens another life, and what was kept from the life before stays over.
-func (f *Facts) ends(p *policy.StoredClass, subject string, from time.Time) (end time.Time, ok bool) {
+// ends walks the history of a subject of the row, of a member that in the row's
+// organization. A deletion begins the period and later ones change nothing; a
+// restoration before the period is over clears it; one after it opens another life, and
+// what was kept from the life before stays over.
+func (f *Facts) ends(p *policy.StoredClass, subject string, r *event.Row) (end time.Time, ok bool) {
+	if p.KeyedBy == "member" {
+		subject = event.Member(r.Text[event.TOrganization], subject)
+	}
 	for _, x := range f.of(subject) {
 		at := x.OccurredAt.Truncate(time.Second)
 		switch clears := policy.Clears(x.Action, p.Anchor); {
@@ -208,7 +212,7 @@ func (f *Facts) ends(p *policy.StoredClass, subject string, from time.Time) (end
 				end = end.Add(-f.policy.Grace)
 			}
 		case clears && ok:
-			if !at.Before(end) && from.Before(at) {
+			if !at.Before(end) && r.RetainedFrom.Before(at) {
 				return end, true
 			}
 			ok = false

@@ -12,7 +12,7 @@ import (
 // shared reports whether a row stays when one of its people goes: it has several
 // accounts, and the policy takes only the identity of one.
 func (f *Facts) shared(p *policy.StoredClass, r *event.Row) bool {
-	if f.policy.SharedRows != "identity" || p.KeyedBy != "user" || !p.Within || f.promises[event.Anonymised(p.Key)] == nil {
+	if f.policy.SharedRows != "identity" || !p.OnPeople() || !p.Within || f.promises[event.Anonymised(p.Key)] == nil {
 		return false
 	}
 	accounts := 0
@@ -38,7 +38,7 @@ func (f *Facts) members(p *policy.StoredClass, r *event.Row, least, gone time.Ti
 		var at time.Time
 		deleted, erased := false, acted && ofActor(r, k) || erased(k)
 		if isAccount(k) {
-			at, deleted = f.ends(p, k, r.RetainedFrom)
+			at, deleted = f.ends(p, k, r)
 			at = later(at, least)
 		}
 		if erased && (!deleted || gone.Before(at)) {

@@ -41,7 +41,12 @@ func (w *world) Promises(context.Context) ([]policy.StoredClass, error) {
 
 func newWorld(t testing.TB, name string) *world {
 	t.Helper()
-	w := &world{t: t, policy: load(t, name)}
+	return newWorldUnder(t, load(t, name))
+}
+
+func newWorldUnder(t testing.TB, p *policy.Policy) *world {
+	t.Helper()
+	w := &world{t: t, policy: p}
 	dsn := embeddedtest.ClickHouse(t)
 	if err := migrate.Apply(t.Context(), migrate.Options{DSN: dsn, Policy: w.policy}); err != nil {
 		t.Fatal(err)

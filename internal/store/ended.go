@@ -23,6 +23,9 @@ const (
 	WHERE toUnixTimestamp64Milli(released) = 0 OR released > fromUnixTimestamp64Milli({settled:Int64}, 'UTC'))`
 )
 
+// persons are the subjects that one of a row's people, k, is by what the row hangs on, see event.Member.
+var persons = map[string]string{"user": "k", "member": "concat('member:', replaceAll(organization_id, '/', '//'), '/', k)"}
+
 // MeasureEnded counts, by table, the rows that must have been moved and were not. It
 // knows less than what moves them: of a row with several people it counts only that
 // which hangs on nobody any more.
@@ -34,8 +37,8 @@ func (s *Store) MeasureEnded(ctx context.Context, e measured.Ended) (map[string]
 		q.add("expires_at > toDateTime({due:UInt32}, 'UTC') AND received_at <= fromUnixTimestamp64Milli({settled:Int64}, 'UTC')")
 		q.add("addDays(addMonths(toDateTime64(retained_from, 0, 'UTC'), {least_months:Int32}), {least_days:Int32}) <= toDateTime({due:UInt32}, 'UTC')")
 		q.add("NOT arrayExists(k -> k IN " + kept + ", subject_keys)")
-		if e.KeyedBy == "user" {
-			q.add("arrayExists(k -> startsWith(k, 'user:'), subject_keys) AND arrayAll(k -> NOT startsWith(k, 'user:') OR k IN " + ended + ", subject_keys)")
+		if person, is := persons[e.KeyedBy]; is {
+			q.add("arrayExists(k -> startsWith(k, 'user:'), subject_keys) AND arrayAll(k -> NOT startsWith(k, 'user:') OR " + person + " IN " + ended + ", subject_keys)")
 		}
 		for _, b := range belongs {
 			of := "concat('" + b.prefix + "', " + b.column + ")"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -183,8 +184,14 @@ func (s *Store) EndSweep(ctx context.Context, w event.Sweep, moved int) (bool, e
 	return true, s.writeSweep(ctx, w, "done", moved)
 }
 
-// known are the subjects that any fact speaks of.
-const known = "(SELECT subject FROM anchors UNION ALL SELECT subject FROM erasure_keys UNION ALL SELECT arrayJoin(subjects) FROM holds)"
+// ofMember is what stands before the person in the subject of a member, see event.Member.
+const ofMember = `^member:(?:[^/]|//)*/`
+
+var beforePerson = regexp.MustCompile(ofMember)
+
+// known are the subjects that any fact speaks of. A member's rows are found by the person,
+// in whatever organization.
+const known = "(SELECT replaceRegexpOne(subject, '" + ofMember + "', '') FROM anchors UNION ALL SELECT subject FROM erasure_keys UNION ALL SELECT arrayJoin(subjects) FROM holds)"
 
 // belongs says how a row can be found by what it belongs to.
 var belongs = []struct{ prefix, column string }{
@@ -268,7 +275,7 @@ next:
 				continue next
 			}
 		}
-		people = append(people, k)
+		people = append(people, beforePerson.ReplaceAllString(k, ""))
 	}
 	if len(people) > 0 {
 		// hasAny compares each with each; it is asked of the index alone.

@@ -253,3 +253,38 @@ func TestMoveRewritesOnlyPartsThatHoldTheRow(t *testing.T) {
 		t.Errorf("to find the row among 60,000 it read %d rows, want those of its month", read)
 	}
 }
+
+// A member's rows are found by the person, in whatever organization: what they hang on is
+// decided of each.
+func TestCandidatesOfAMember(t *testing.T) {
+	s, at := open(t), now.Add(-time.Hour)
+	for i, person := range []string{"user:a", "user:b", "user:org/c", "user:x\ny"} {
+		r := newRow(event.Audit, account, "r"+string('0'+rune(i)), at)
+		r.SubjectKeys, r.Offset = []string{person}, int64(i)
+		insert(t, s, r)
+	}
+	find := func(subjects ...string) (ids []string) {
+		t.Helper()
+		for r, err := range s.Candidates(t.Context(), event.Audit, subjects) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, r.ID)
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	members := []string{event.Member("o/user:b/", "user:a"), event.Member("o", "user:org/c"), event.Member("", "user:x\ny")}
+	var facts []event.Fact
+	for _, m := range members {
+		facts = append(facts, event.Fact{Subject: m, Action: "member.removed", OccurredAt: at, ReceivedAt: at, ForgetAt: now.AddDate(1, 0, 0)})
+	}
+	if err := s.WriteFacts(t.Context(), facts); err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string][]string{"named": find(members...), "all that a fact speaks of": find()} {
+		if !slices.Equal(got, []string{"r0", "r2", "r3"}) {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+}
