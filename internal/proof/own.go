@@ -13,7 +13,7 @@ var owns = []own{
 	{"anchors", "forget_at", "ids of accounts, organizations, workspaces, projects and deployments",
 		"until no topic and no backup can bring back a row that the anchor speaks of"},
 	{"dead_letters", "", "none: counts and reasons, and the source that published them", "for ever: it is an account"},
-	{"erasure_keys", "forget_at", "the identifiers of erased persons, as rows carry them", "until the erasure's deadline, or for as long as the hashes while a law keeps rows"},
+	{"erasure_keys", "forget_at", "the identifiers of erased persons, as rows carry them", "until the erasure's deadline, and by a month or two at a time while rows of it are kept"},
 	{"erasures", "forget_at", "keyed hashes of the identifiers of erased persons", "until no topic and no backup can hold older data, or what a law or a hold keeps"},
 	{"holds", "forget_at", "the identifiers that are held, and the reason", "while it holds; a released one goes at its forget_at"},
 	{"ingest_ledger", "", "none: offsets, counts and digests", "for ever: it is the account that everything is proved by"},
