@@ -11,10 +11,9 @@ import (
 // leftOpen are the periods that the file may leave to the operator by that word.
 var leftOpen = []string{"erasure.primary", "erasure.everywhere", "rights.respond", "minors.within"}
 
-// values returns the periods and ages at and below a path that a sentence binds, the places
-// and the no that stand there. What
-// an operator's value decides inside a class, such as without and a statute, no
-// sentence stands behind.
+// values returns the periods and ages at and below a path that a sentence binds, and the
+// places and the no that stand there. What an operator's value decides inside a class, such
+// as without and a statute, no sentence stands behind.
 func (l *loader) values(path string) []Value {
 	n, from, operator := l.root, "", path == byOperator || strings.HasPrefix(path, byOperator+".")
 	for word := range strings.SplitSeq(path, ".") {

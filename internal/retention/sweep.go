@@ -139,10 +139,14 @@ func (s *Sweeper) Sweep(ctx context.Context, subjects []string) (Result, error) 
 	facts := New(s.o.Policy, source, s.o.Hash)
 	for i := range source.Erasures {
 		// Counted before they are moved: ClickHouse may remove them right after.
-		if e := &source.Erasures[i]; e.State == event.ErasureRequested {
-			if e.ErasedRows, err = s.survey(ctx, e, facts); err != nil {
-				return res, fmt.Errorf("erasure %s: %w", e.ID, err)
-			}
+		switch e := &source.Erasures[i]; {
+		case e.State == event.ErasureRequested:
+			e.ErasedRows, err = s.survey(ctx, e, facts)
+		case e.State == event.ErasureDone && e.KeptReason == string(ByHold) && subjects == nil:
+			err = s.erasure(ctx, *e, facts) // the hold may be released
+		}
+		if err != nil {
+			return res, fmt.Errorf("erasure %s: %w", source.Erasures[i].ID, err)
 		}
 	}
 	for _, kind := range event.Kinds {
@@ -260,7 +264,7 @@ func (s *Sweeper) Erasures(ctx context.Context) error {
 
 func (s *Sweeper) erasures(ctx context.Context, all []event.Erasure, facts *Facts) error {
 	for _, e := range all {
-		if e.State == event.ErasureDone && e.KeptRows == 0 { // else the hold may be released
+		if e.State == event.ErasureDone {
 			continue
 		}
 		if err := s.erasure(ctx, e, facts); err != nil {
