@@ -19,7 +19,7 @@ const (
 type sample struct{ rows, people, kept []string }
 
 // sample picks among the rows whose grace has begun by a checkpoint, the people who are
-// gone from rows that stay, and all that must be kept beyond the grace.
+// gone from rows that stay, and what must be kept beyond the grace.
 func (r *wet) sample(at time.Time) (s sample) {
 	stays := func(b bounds) bool { return b.held || at.Add(grace).Before(b.kept) }
 	add := func(to *[]string, what string) {
@@ -32,6 +32,7 @@ func (r *wet) sample(at time.Time) (s sample) {
 		b := r.oracle.bounds(w, at)
 		switch {
 		case !w.stored:
+			continue
 		case b.due(at):
 			add(&s.rows, idOf(w.number))
 			continue
