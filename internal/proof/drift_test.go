@@ -216,6 +216,18 @@ func TestADetachedPartIsNamed(t *testing.T) {
 	b.clean(t, "after")
 }
 
+// faults holds a proof's to those that are wanted, of which the first is by a part of its text.
+func (b *bench) faults(when string, want ...string) {
+	b.t.Helper()
+	var got []string
+	for _, f := range b.prove(Ask{}).Faults {
+		got = append(got, f.Kind+": "+f.Text)
+	}
+	if len(got) != len(want) || len(want) > 0 && !strings.Contains(got[0], want[0]) {
+		b.t.Errorf("%s: got %q, want %q", when, got, want)
+	}
+}
+
 // TestRowsThatOutliveTheirAnchorAreNamed: a sweep that never came leaves no move behind,
 // and no row that is late by its own expiry.
 func TestRowsThatOutliveTheirAnchorAreNamed(t *testing.T) {
@@ -225,25 +237,15 @@ func TestRowsThatOutliveTheirAnchorAreNamed(t *testing.T) {
 	anchor := func(subject, action string, days int, told string) {
 		b.sql(fmt.Sprintf("INSERT INTO anchors SELECT '%s', '%s', now64() - %d, '', '/svc', 'x', %s, now() + 864000", subject, action, days*86400, told))
 	}
-	look := func(when string, want ...string) {
-		t.Helper()
-		var got []string
-		for _, f := range b.prove(Ask{}).Faults {
-			got = append(got, f.Kind+": "+f.Text)
-		}
-		if len(got) != len(want) || len(want) > 0 && !strings.Contains(got[0], want[0]) {
-			t.Errorf("%s: got %q, want %q", when, got, want)
-		}
-	}
 	const named = "unmoved: 1 row of audit@within-30d-of-account.deleted in audit_events: what they hang on was deleted"
-	look("nothing is deleted")
+	b.faults("nothing is deleted")
 	anchor("user:u_1", "account.deleted", 29, "now64() - 2505600")
-	look("within the time")
+	b.faults("within the time")
 	anchor("user:u_2", "account.deleted", 40, "now64() - 60")
-	look("told a minute ago")
+	b.faults("told a minute ago")
 	b.sql("TRUNCATE TABLE anchors")
 	anchor("user:u_1", "account.deleted", 31, "now64() - 2678400")
-	look("after the time", named) // a law keeps the bill
+	b.faults("after the time", named) // a law keeps the bill
 	r := b.prove(Ask{})
 	if s := r.verdict(t, "classes.audit.within"); s.Verdict != Broken {
 		t.Errorf("got %s: %s", s.Verdict, s.Why)
@@ -252,13 +254,13 @@ func TestRowsThatOutliveTheirAnchorAreNamed(t *testing.T) {
 		b.sql("INSERT INTO holds SELECT 'h', ['user:u_1'], [], 'case', now64(), " + released + ", now64(), now() + 864000")
 	}
 	hold("toDateTime64(0, 3)")
-	look("held")
+	b.faults("held")
 	hold("now64() - 60")
-	look("released a minute ago")
+	b.faults("released a minute ago")
 	hold("now64() - 172800")
-	look("released two days ago", named)
+	b.faults("released two days ago", named)
 	anchor("user:u_1", "account.restored", 10, "now64() - 864000")
-	look("restored")
+	b.faults("restored")
 }
 
 // TestRowsThatOutliveAMembershipAreNamed: a removal ends rows of one organization.
@@ -267,29 +269,19 @@ func TestRowsThatOutliveAMembershipAreNamed(t *testing.T) {
 	b.insert(audit(100*day24, "account.updated", "user.id", "u_1", "organization.id", "a/b"), audit(100*day24, "account.updated", "user.id", "u_1", "organization.id", "org_2"),
 		audit(100*day24, "account.updated", "user.id", "u_2", "organization.id", "a/b"))
 	b.sql("ALTER TABLE audit_events UPDATE subject_keys = [concat('user:', user_id)] WHERE 1 SETTINGS mutations_sync = 2")
-	look := func(when string, want ...string) {
-		t.Helper()
-		var got []string
-		for _, f := range b.prove(Ask{}).Faults {
-			got = append(got, f.Kind+": "+f.Text)
-		}
-		if len(got) != len(want) || len(want) > 0 && !strings.Contains(got[0], want[0]) {
-			t.Errorf("%s: got %q, want %q", when, got, want)
-		}
-	}
 	anchor := func(subject, action string, days int) {
 		b.sql(fmt.Sprintf("INSERT INTO anchors SELECT '%s', '%s', now64() - %d, '', '/svc', 'x', now64() - %[3]d, now() + 864000", subject, action, days*86400))
 	}
-	look("nobody is removed")
+	b.faults("nobody is removed")
 	anchor("user:u_1", "member.removed", 95)
 	anchor(event.Member("org_1", "user:u_1"), "member.removed", 95)
-	look("removed from elsewhere")
+	b.faults("removed from elsewhere")
 	anchor(event.Member("a/b", "user:u_1"), "member.removed", 95)
-	look("removed", "unmoved: 1 row of account@90d-after-member.removed in audit_events: what they hang on was deleted")
+	b.faults("removed", "unmoved: 1 row of account@90d-after-member.removed in audit_events: what they hang on was deleted")
 	anchor(event.Member("org_2", "user:u_1"), "member.added", 10)
-	look("added elsewhere", "unmoved: 1 row")
+	b.faults("added elsewhere", "unmoved: 1 row")
 	anchor(event.Member("a/b", "user:u_1"), "member.added", 10)
-	look("added again")
+	b.faults("added again")
 }
 
 // TestAShortenedClassStaysInItsBuckets: a shorter promise, of days and not of months, moves
